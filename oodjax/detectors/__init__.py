@@ -1,0 +1,83 @@
+"""The study's 21 post-hoc detectors: `create` one, `fit` it to training statistics, `score` outputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from oodjax.detectors import classification, feature, gradient, hybrid, intermediate  # noqa: F401 - they register
+from oodjax.detectors.base import METHODS, Detector, Method, score_all
+
+__all__ = ["NAMES", "Detector", "Method", "create", "families", "grid", "score_all", "search_space"]
+
+NAMES: tuple[str, ...] = (
+    "msp", "mls", "ebo", "odin", "tempscale", "klm", "gen", "mds", "rmds", "knn", "she", "vim", "ash", "react", "dice",
+    "scale", "nnguide", "fdbd", "gram", "ats", "gradnorm",
+)  # fmt: skip
+
+
+def create(name: str, **hyperparameters: Any) -> Detector:
+    """An unfitted detector.
+
+    Args:
+      name: one of `NAMES`.
+      **hyperparameters: the method's options; those left out take its defaults.
+
+    Raises:
+      ValueError: an unknown name or hyper-parameter (the message lists what exists), or a value out of range.
+    """
+    method = _method(name)
+    unknown = sorted(set(hyperparameters) - set(method.options))
+    if unknown:
+        known = ", ".join(method.options) or "none"
+        raise ValueError(f"{name} has no hyper-parameter {', '.join(unknown)}; it takes: {known}")
+    options = {key: tuple(v) if isinstance(v, list) else v for key, v in {**method.options, **hyperparameters}.items()}
+    if method.check is not None:
+        method.check(**options)
+    return Detector(name, tuple(options.items()), None if method.fit else ())
+
+
+def grid(name: str) -> list[dict[str, Any]]:
+    """The study's search space of a detector: a list of keyword dicts for `create`, [{}] when it has none."""
+    return [dict(point) for point in _method(name).grid]
+
+
+def families() -> dict[str, str]:
+    """Detector name -> family, in the study's order."""
+    return {name: METHODS[name].family for name in NAMES}
+
+
+def search_space(name: str, stats: Any) -> tuple[list[Detector], list[str]]:
+    """The grid points that a problem can carry, and a line for each that it cannot.
+
+    Where the problem carries none, a method that can be capped (gen's top_m at the number of classes) is, and any
+    other is searched at its defaults.
+
+    Args:
+      name: one of `NAMES`.
+      stats: the training statistics that the points will be fitted to.
+
+    Returns:
+      points: unfitted detectors, in the grid's order.
+      notes: why each missing point was left out.
+    """
+    method, points, notes = _method(name), [], []
+    candidates = [create(name, **point) for point in method.grid]
+    for det in candidates:
+        options = method.resolve(stats, det.options) if method.resolve else det.options
+        reason = method.limit(stats, options) if method.limit else None
+        if reason is None:
+            points.append(det)
+        else:
+            notes.append(f"{name}: left out: {reason}")
+    if points:
+        return points, notes
+    if method.cap is not None:
+        capped = {tuple(method.cap(stats, det.options).items()): None for det in candidates}
+        return [create(name, **dict(options)) for options in capped], [*notes, f"{name}: searched capped instead"]
+    return [create(name)], [*notes, f"{name}: searched at its defaults instead"]
+
+
+def _method(name: str) -> Method:
+    if name not in METHODS:
+        raise ValueError(f"unknown detector {name!r}; there are: {', '.join(NAMES)}")
+    return METHODS[name]

@@ -1,0 +1,173 @@
+"""What a detector is: a named method with its options, and after `fit` the arrays it scores with."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from oodjax.outputs import Outputs, check_finite, require
+from oodjax.statistics import TrainStatistics, canonical
+
+Options = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One detection method of the study.
+
+    Attributes:
+      name: the paper's short name.
+      family: classification, feature, hybrid, intermediate or gradient.
+      score: (params, outputs, **options) -> (n,) float32; pure and traceable; higher = more ID.
+      needs: the fields of `Outputs` that `score` reads.
+      fit: (stats, validation, **options) -> params, a pytree of arrays; None when there is nothing to fit.
+      options: default of each hyper-parameter; None means that `resolve` chooses it from the training statistics.
+      grid: the study's search space.
+      check: raises ValueError for options that are wrong in themselves.
+      resolve: (stats, options) -> options with every None filled in.
+      limit: (stats, options) -> why the problem cannot carry these options, or None.
+      cap: options with what `limit` objects to lowered to what the problem carries, where the method allows that.
+      score_many: (list of (params, options), outputs) -> (n, points): shares work between the points of a grid.
+    """
+
+    name: str
+    family: str
+    score: Callable[..., jax.Array]
+    needs: tuple[str, ...] = ("logits",)
+    fit: Callable[..., Any] | None = None
+    options: Options = field(default_factory=dict)
+    grid: tuple[Options, ...] = ({},)
+    check: Callable[..., None] | None = None
+    resolve: Callable[[TrainStatistics, dict], dict] | None = None
+    limit: Callable[[TrainStatistics, Options], str | None] | None = None
+    cap: Callable[[TrainStatistics, Options], dict] | None = None
+    score_many: Callable[..., jax.Array] | None = None
+
+
+METHODS: dict[str, Method] = {}
+
+
+def register(method: Method) -> Method:
+    METHODS[method.name] = method
+    return method
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Detector:
+    """A detector: a pytree whose arrays are what `fit` learned and whose options are static.
+
+    `fit` returns a fitted copy. `score` is pure: `jax.jit(lambda det, outputs: det.score(outputs))` works, and the
+    arrays in `params` can be saved with Orbax.
+
+    Attributes:
+      name: the method's name.
+      settings: its hyper-parameters as (name, value) pairs; see `options`.
+      params: the fitted arrays; None before `fit`.
+    """
+
+    name: str = field(metadata={"static": True})
+    settings: tuple[tuple[str, Any], ...] = field(metadata={"static": True})
+    params: Any = None
+
+    @property
+    def method(self) -> Method:
+        return METHODS[self.name]
+
+    @property
+    def family(self) -> str:
+        return self.method.family
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The fields of `Outputs` that `score` reads."""
+        return self.method.needs
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The hyper-parameters by name."""
+        return dict(self.settings)
+
+    def fit(self, stats: TrainStatistics, validation: Outputs | None = None) -> Detector:
+        """A fitted copy.
+
+        Args:
+          stats: statistics of the ID training split.
+          validation: outputs of the ID validation split with labels; only `tempscale` reads it.
+
+        Raises:
+          ValueError: the statistics lack what the method needs, or cannot carry its options.
+        """
+        method, options = self.method, self.options
+        if method.resolve is not None:
+            options = method.resolve(stats, options)
+        reason = None if method.limit is None else method.limit(stats, options)
+        if reason is not None:
+            if method.cap is None:
+                raise ValueError(f"{self.name}: {reason}")
+            options = method.cap(stats, options)
+        params = () if method.fit is None else method.fit(stats, validation, **options)
+        params = jax.tree.map(
+            lambda x: jnp.asarray(x, jnp.int32 if jnp.asarray(x).dtype == int else jnp.float32), params
+        )
+        return dataclasses.replace(self, settings=tuple(options.items()), params=params)
+
+    def score(self, outputs: Outputs) -> jax.Array:
+        """(n,) float32 scores, higher = more in-distribution.
+
+        Raises:
+          ValueError: not fitted; a field of `outputs` is missing, has another width than in training, or (outside
+            `jit`) holds NaN or infinite values.
+        """
+        require(outputs, self.needs, self.name)
+        check_finite(outputs, self.needs, self.name)
+        return score_all((self,), outputs)[:, 0]
+
+
+def score_all(points: Sequence[Detector], outputs: Outputs) -> jax.Array:
+    """(n, len(points)) scores of many fitted detectors; points of one method in a row share their work. Traceable."""
+    outputs = canonical(outputs)
+    columns, start = [], 0
+    while start < len(points):
+        method = points[start].method
+        stop = start
+        while stop < len(points) and points[stop].name == method.name:
+            stop += 1
+        group = points[start:stop]
+        for point in group:
+            if point.params is None:
+                raise ValueError(f"{point.name} is not fitted: call det = det.fit(stats) first")
+        if method.score_many is not None:
+            columns.append(method.score_many([(p.params, p.options) for p in group], outputs))
+        else:
+            columns += [method.score(p.params, outputs, **p.options)[:, None] for p in group]
+        start = stop
+    return jnp.concatenate(columns, axis=1)
+
+
+def energy(logits: jax.Array) -> jax.Array:
+    """logsumexp over classes (Liu et al., NeurIPS 2020, eq. 4 with T = 1, negated)."""
+    return jax.nn.logsumexp(logits, axis=-1)
+
+
+def dot(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.matmul(a, b, precision="highest")
+
+
+def check_number(method: str, name: str, value: Any, low: float, high: float, *, open_low: bool = False) -> None:
+    """Raises unless `value` is a number in [low, high], or (low, high] when `open_low`."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not low <= value <= high or (open_low and value == low):
+        raise ValueError(
+            f"{method}: {name} must be a number in {'(' if open_low else '['}{low:g}, {high:g}], got {value!r}"
+        )
+
+
+def check_count(method: str, name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{method}: {name} must be a whole number of at least 1, got {value!r}")

@@ -1,0 +1,168 @@
+"""Detectors that read the logits alone."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
+
+from oodjax.detectors.base import Method, check_count, check_number, energy, register
+from oodjax.outputs import Outputs
+from oodjax.statistics import TrainStatistics
+
+FAMILY = "classification"
+
+ODIN_TEMPERATURES = (1, 10, 100, 1000)
+ODIN_NOISES = (0.0014, 0.0028)
+
+
+def msp_score(params: Any, outputs: Outputs) -> jax.Array:
+    """Largest softmax probability (Hendrycks and Gimpel, ICLR 2017). Deviations: none."""
+    return jax.nn.softmax(outputs.logits, axis=-1).max(axis=-1)
+
+
+def mls_score(params: Any, outputs: Outputs) -> jax.Array:
+    """Largest logit (Hendrycks et al., ICML 2022). Deviations: none."""
+    return outputs.logits.max(axis=-1)
+
+
+def ebo_score(params: Any, outputs: Outputs) -> jax.Array:
+    """Energy at temperature 1 (Liu et al., NeurIPS 2020, eq. 4, negated). Deviations: none."""
+    return energy(outputs.logits)
+
+
+def odin_check(temperature: float, noise: float, temperatures: tuple, noises: tuple) -> None:
+    for name, value, values in (("temperature", temperature, temperatures), ("noise", noise, noises)):
+        if value not in values:
+            raise ValueError(
+                f"odin: {name} must be one of {', '.join(f'{v:g}' for v in values)} "
+                f"(the axis {name}s of Outputs.odin), got {value!r}"
+            )
+
+
+def odin_score(
+    params: Any, outputs: Outputs, temperature: float, noise: float, temperatures: tuple, noises: tuple
+) -> jax.Array:
+    """ODIN (Liang et al., ICLR 2018, eqs. 1-3), looked up in `Outputs.odin`, which `oodjax.odin_scores` fills.
+
+    `temperatures` and `noises` name the axes of that array; the study's grid by default. Deviations: none.
+    """
+    got = outputs.odin.shape[1:]
+    if got != (len(temperatures), len(noises)):
+        raise ValueError(
+            f"odin: Outputs.odin must have shape (n, {len(temperatures)}, {len(noises)}) for temperatures "
+            f"{temperatures} and noises {noises}, got (n, {got[0]}, {got[1]}); name other axes with "
+            'create("odin", temperatures=..., noises=...)'
+        )
+    return outputs.odin[:, temperatures.index(temperature), noises.index(noise)]
+
+
+def tempscale_fit(stats: TrainStatistics, validation: Outputs | None) -> dict:
+    if validation is None or validation.labels is None:
+        raise ValueError("tempscale needs the labelled ID validation outputs: det.fit(stats, validation=outputs)")
+    logits, labels = np.asarray(validation.logits, np.float64), np.asarray(validation.labels)
+    logits, labels = logits[labels >= 0], labels[labels >= 0]
+    if len(labels) == 0:
+        raise ValueError("tempscale needs at least one ID validation sample (label 0 or above), got none")
+    own = logits[np.arange(len(labels)), labels]
+
+    def nll(log_beta: float) -> float:
+        beta = np.exp(log_beta)
+        return float((logsumexp(beta * logits, axis=1) - beta * own).mean())
+
+    # Convex in beta = 1/T, so unimodal in its logarithm; T stays within 1e-3..1e3 where no optimum exists.
+    found = minimize_scalar(nll, bounds=(-np.log(1e3), np.log(1e3)), method="bounded", options={"xatol": 1e-10})
+    return {"temperature": np.exp(-found.x)}
+
+
+def tempscale_score(params: dict, outputs: Outputs) -> jax.Array:
+    """Largest softmax probability at the temperature that minimises the validation NLL (Guo et al., ICML 2017).
+
+    Deviations: the exact optimum is found, within T = 1e-3..1e3.
+    """
+    return jax.nn.softmax(outputs.logits / params["temperature"], axis=-1).max(axis=-1)
+
+
+def klm_fit(stats: TrainStatistics, validation: Outputs | None) -> dict:
+    counts = stats.predicted_counts[:, None]
+    templates = np.where(counts > 0, stats.softmax_sums / np.maximum(counts, 1), np.eye(stats.classes))
+    return {"log_templates": np.log(np.maximum(templates, np.finfo(np.float32).tiny))}
+
+
+def klm_score(params: dict, outputs: Outputs) -> jax.Array:
+    """- min_c KL(p || d_c), d_c the mean softmax of the samples predicted c (Hendrycks et al., ICML 2022, sec. 4).
+
+    Deviations: the logarithm of a template is floored at that of float32's smallest normal number, so the
+    divergence from a one-hot template stays finite.
+    """
+    log_p = jax.nn.log_softmax(outputs.logits, axis=-1)
+    p = jnp.exp(log_p)
+    cross = jnp.matmul(p, params["log_templates"].T, precision="highest")
+    return -((p * jnp.where(p > 0, log_p, 0.0)).sum(axis=-1, keepdims=True) - cross).min(axis=-1)
+
+
+def gen_check(gamma: float, top_m: int) -> None:
+    check_number("gen", "gamma", gamma, 0, 100, open_low=True)
+    check_count("gen", "top_m", top_m)
+
+
+def gen_limit(stats: TrainStatistics, options: Any) -> str | None:
+    m = options["top_m"]
+    return f"top_m {m} exceeds the {stats.classes} classes" if m > stats.classes else None
+
+
+def gen_cap(stats: TrainStatistics, options: Any) -> dict:
+    return {**options, "top_m": min(options["top_m"], stats.classes)}
+
+
+def gen_score_many(points: list, outputs: Outputs) -> jax.Array:
+    """- sum over the M largest p of (p (1 - p))^gamma (Liu et al., CVPR 2023, eq. 5). Deviations: none.
+
+    Powers are taken of logarithms, and 1 - p of the largest p is the sum of the others, so that neither a tiny p
+    nor a p next to 1 loses its digits. One sort and one power per gamma serve every M.
+    """
+    ordered = jnp.sort(outputs.logits, axis=-1, descending=True)
+    total = energy(ordered)[:, None]
+    log_p = ordered - total
+    log_rest = jnp.log1p(-jnp.exp(log_p[:, 1:]).clip(max=0.5))
+    if ordered.shape[1] > 1:
+        log_others = energy(ordered[:, 1:])[:, None] - total
+    else:
+        log_others = jnp.full_like(total, -jnp.inf)
+    log_product = log_p + jnp.concatenate([log_others, log_rest], axis=-1)
+    sums = {
+        gamma: jnp.cumsum(jnp.exp(gamma * log_product), axis=-1)
+        for gamma in {options["gamma"] for _, options in points}
+    }
+    classes = ordered.shape[1]
+    return jnp.stack([-sums[o["gamma"]][:, min(o["top_m"], classes) - 1] for _, o in points], axis=-1)
+
+
+register(Method("msp", FAMILY, msp_score))
+register(Method("mls", FAMILY, mls_score))
+register(Method("ebo", FAMILY, ebo_score))
+register(
+    Method(
+        "odin", FAMILY, odin_score, needs=("odin",), check=odin_check,
+        options={"temperature": 1000, "noise": 0.0014, "temperatures": ODIN_TEMPERATURES, "noises": ODIN_NOISES},
+        grid=tuple({"temperature": t, "noise": e} for t, e in product(ODIN_TEMPERATURES, ODIN_NOISES)),
+    )
+)  # fmt: skip
+register(Method("tempscale", FAMILY, tempscale_score, fit=tempscale_fit))
+register(Method("klm", FAMILY, klm_score, fit=klm_fit))
+register(
+    Method(
+        "gen", FAMILY, lambda params, outputs, **o: gen_score_many([(params, o)], outputs)[:, 0],
+        options={"gamma": 0.1, "top_m": 100}, check=gen_check, limit=gen_limit, cap=gen_cap,
+        score_many=gen_score_many,
+        grid=tuple(
+            {"gamma": g, "top_m": m}
+            for g, m in product((0.01, 0.1, 0.5, 1, 2, 5, 10), (10, 50, 100, 200, 500, 1000))
+        ),
+    )
+)  # fmt: skip

@@ -1,0 +1,118 @@
+"""Detectors that read the penultimate features."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from oodjax.detectors.base import Method, check_count, dot, register
+from oodjax.linalg import whitening
+from oodjax.neighbors import nearest, normalize
+from oodjax.outputs import Outputs
+from oodjax.statistics import TrainStatistics
+
+FAMILY = "feature"
+
+
+def _distances(whitened: jax.Array, means: jax.Array) -> jax.Array:
+    """(n, D), (K, D) -> (n, K) squared distances."""
+    norms = (whitened**2).sum(axis=-1)[:, None] + (means**2).sum(axis=-1)[None, :]
+    return jnp.maximum(norms - 2 * dot(whitened, means.T), 0.0)
+
+
+def _class_gaussians(stats: TrainStatistics) -> dict:
+    transform = whitening(stats.within_covariance)
+    return {
+        "center": stats.mean,
+        "within": transform,
+        "class_means": (stats.class_means - stats.mean) @ transform,
+    }
+
+
+def mds_fit(stats: TrainStatistics, validation: Outputs | None) -> dict:
+    return _class_gaussians(stats)
+
+
+def mds_score(params: dict, outputs: Outputs) -> jax.Array:
+    """- the smallest squared Mahalanobis distance to a class mean (Lee et al., NeurIPS 2018, eq. 2).
+
+    Class means by label, one covariance shared by the classes, divided by n. Features are whitened once.
+    Deviations: the penultimate layer only, without input perturbation, as in the study; directions without variance
+    are left out (pseudo-inverse, see `oodjax.linalg.whitening`).
+    """
+    centred = outputs.features - params["center"][None, :]
+    return -_distances(dot(centred, params["within"]), params["class_means"]).min(axis=-1)
+
+
+def rmds_fit(stats: TrainStatistics, validation: Outputs | None) -> dict:
+    return {**_class_gaussians(stats), "total": whitening(stats.total_covariance)}
+
+
+def rmds_score(params: dict, outputs: Outputs) -> jax.Array:
+    """- min_c [d_c - d_0], d_0 the distance under one Gaussian for all classes (Ren et al., 2021, eq. 3).
+
+    Deviations: pseudo-inverses as in `mds`.
+    """
+    centred = outputs.features - params["center"][None, :]
+    background = (dot(centred, params["total"]) ** 2).sum(axis=-1)
+    return background - _distances(dot(centred, params["within"]), params["class_means"]).min(axis=-1)
+
+
+def knn_check(k: int | None) -> None:
+    if k is not None:
+        check_count("knn", "k", k)
+
+
+def knn_resolve(stats: TrainStatistics, options: dict) -> dict:
+    return {"k": min(50, len(stats.features)) if options["k"] is None else options["k"]}
+
+
+def knn_limit(stats: TrainStatistics, options: Any) -> str | None:
+    size = len(stats.features)
+    return f"k {options['k']} exceeds the bank's {size} features" if options["k"] > size else None
+
+
+def knn_fit(stats: TrainStatistics, validation: Outputs | None, k: int) -> dict:
+    return {"bank": stats.normalized_features}
+
+
+def knn_score_many(points: list, outputs: Outputs) -> jax.Array:
+    """- squared distance to the k-th nearest training feature, all at unit length (Sun et al., ICML 2022, eq. 2).
+
+    One search at the largest k serves every k; the distance to the neighbour found is then taken directly, since
+    2 - 2 * product cancels for near duplicates. Deviations: the squared distance, as in the study.
+    """
+    bank = points[0][0]["bank"]
+    queries = normalize(outputs.features)
+    ks = [options["k"] for _, options in points]
+    _, indices = nearest(queries, bank, max(ks))
+    return jnp.stack([-((queries - bank[indices[:, k - 1]]) ** 2).sum(axis=-1) for k in ks], axis=-1)
+
+
+def she_fit(stats: TrainStatistics, validation: Outputs | None) -> dict:
+    return {"patterns": stats.correct_means}
+
+
+def she_score(params: dict, outputs: Outputs) -> jax.Array:
+    """Inner product with the stored pattern of the predicted class (Zhang et al., ICLR 2023, eq. 8).
+
+    The pattern is the mean feature of the class's correctly classified training samples. Deviations: a class with
+    none uses its mean by label, then the global mean.
+    """
+    patterns = params["patterns"][jnp.argmax(outputs.logits, axis=-1)]
+    return (outputs.features * patterns).sum(axis=-1)
+
+
+_FEATURES = ("features",)
+register(Method("mds", FAMILY, mds_score, needs=_FEATURES, fit=mds_fit))
+register(Method("rmds", FAMILY, rmds_score, needs=_FEATURES, fit=rmds_fit))
+register(
+    Method(
+        "knn", FAMILY, lambda params, outputs, **o: knn_score_many([(params, o)], outputs)[:, 0], needs=_FEATURES,
+        fit=knn_fit, options={"k": None}, check=knn_check, resolve=knn_resolve, limit=knn_limit,
+        score_many=knn_score_many, grid=tuple({"k": k} for k in (50, 100, 200, 500, 1000)),
+    )
+)  # fmt: skip
+register(Method("she", FAMILY, she_score, needs=("logits", "features"), fit=she_fit))

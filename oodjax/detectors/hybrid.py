@@ -1,0 +1,255 @@
+"""Detectors that join features and logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from oodjax.detectors.base import Method, check_count, check_number, dot, energy, register
+from oodjax.linalg import residual_basis
+from oodjax.neighbors import nearest, normalize
+from oodjax.outputs import Head, Outputs
+from oodjax.statistics import TrainStatistics
+
+FAMILY = "hybrid"
+BOTH = ("logits", "features")
+EXPONENT_LIMIT = 60.0  # exp(60) ~ 1e26 leaves room for any logit in float32
+
+
+def vim_check(dim: int | None) -> None:
+    if dim is not None:
+        check_count("vim", "dim", dim)
+
+
+def vim_resolve(stats: TrainStatistics, options: dict) -> dict:
+    d = stats.dim
+    default = 1000 if d >= 1500 else 512 if d >= 768 else max(d // 2, 1)
+    return {"dim": default if options["dim"] is None else options["dim"]}
+
+
+def vim_limit(stats: TrainStatistics, options: Any) -> str | None:
+    return f"dim {options['dim']} exceeds the {stats.dim} features" if options["dim"] > stats.dim else None
+
+
+def vim_fit(stats: TrainStatistics, validation: Outputs | None, dim: int) -> dict:
+    kernel, bias = np.asarray(stats.head.kernel, np.float64), np.asarray(stats.head.bias, np.float64)
+    origin = -np.linalg.pinv(kernel.T) @ bias
+    basis = residual_basis(stats.second_moment(origin), dim)
+    residual = _residual_norms(stats.features, origin, basis).mean()
+    alpha = stats.max_logit_sum / stats.count / residual if residual > 0 else 0.0
+    return {"origin": origin, "basis": basis, "alpha": alpha}
+
+
+def _residual_norms(features: np.ndarray, origin: np.ndarray, basis: np.ndarray, block: int = 65_536) -> np.ndarray:
+    parts = [features[i : i + block].astype(np.float64) - origin for i in range(0, len(features), block)]
+    return np.concatenate([np.linalg.norm(part @ basis, axis=1) for part in parts])
+
+
+def vim_score(params: dict, outputs: Outputs, dim: int) -> jax.Array:
+    """energy - alpha |R'(h - u)| (Wang et al., CVPR 2022, eqs. 5-7).
+
+    u = -pinv(W')b; R spans the eigenvectors of the training features' second moment about u after the `dim`
+    largest; alpha = mean largest logit / mean residual norm over training. Deviations: alpha's residual norm is
+    averaged over the feature bank, which is all of training unless a share was asked for; alpha is 0 when that
+    norm is.
+    """
+    residual = dot(outputs.features - params["origin"][None, :], params["basis"])
+    return energy(outputs.logits) - params["alpha"] * jnp.sqrt((residual**2).sum(axis=-1))
+
+
+def kept_units(dim: int, percentile: float) -> int:
+    """How many of `dim` units activation shaping at `percentile` keeps: D - round(D q / 100)."""
+    return dim - int(np.round(dim * percentile / 100))
+
+
+def shaping_check(name: str):
+    return lambda percentile: check_number(name, "percentile", percentile, 0, 100)
+
+
+def shaping_limit(stats: TrainStatistics, options: Any) -> str | None:
+    q = options["percentile"]
+    return None if kept_units(stats.dim, q) else f"percentile {q} keeps none of the {stats.dim} features"
+
+
+def head_fit(stats: TrainStatistics, validation: Outputs | None, **options: Any) -> dict:
+    return {"head": stats.head}
+
+
+def ash_score(params: dict, outputs: Outputs, percentile: float) -> jax.Array:
+    """Energy after ASH-B (Djurisic et al., ICLR 2023, alg. 2): the k largest units become sum(h)/k, the rest 0.
+
+    Ties at the k-th place keep the units of lowest index. Deviations: on pooled features, as in OpenOOD.
+    """
+    features, head = outputs.features, params["head"]
+    k = kept_units(features.shape[1], percentile)
+    order = jnp.argsort(features, axis=-1, descending=True, stable=True)
+    rank = jnp.argsort(order, axis=-1)
+    share = features.sum(axis=-1) / k
+    logits = dot((rank < k).astype(jnp.float32), head.kernel) * share[:, None] + head.bias[None, :]
+    return energy(logits)
+
+
+def scale_score(params: dict, outputs: Outputs, percentile: float) -> jax.Array:
+    """Energy of the logits of h exp(r), r = sum(h) / sum of the k largest (Xu et al., ICLR 2024, eq. 6).
+
+    The logits are e^r (z - b) + b: no matrix product. Deviations: |sum of the k largest| is at least 1e-6 sum |h|
+    and |r| at most 60, which only signed features reach; all-zero features have r = 1.
+    """
+    features, bias = outputs.features, params["head"].bias[None, :]
+    k = kept_units(features.shape[1], percentile)
+    largest = jnp.cumsum(jnp.sort(features, axis=-1, descending=True), axis=-1)[:, k - 1]
+    floor = 1e-6 * jnp.abs(features).sum(axis=-1)
+    safe = jnp.where(jnp.abs(largest) > floor, largest, jnp.where(largest < 0, -floor, floor))
+    ratio = jnp.where(floor > 0, features.sum(axis=-1) / jnp.where(floor > 0, safe, 1.0), 1.0)
+    factor = jnp.exp(ratio.clip(-EXPONENT_LIMIT, EXPONENT_LIMIT))[:, None]
+    return energy(factor * (outputs.logits - bias) + bias)
+
+
+def react_fit(stats: TrainStatistics, validation: Outputs | None, percentile: float) -> dict:
+    return {"head": stats.head, "threshold": stats.activation_percentile(percentile)}
+
+
+def react_score(params: dict, outputs: Outputs, percentile: float) -> jax.Array:
+    """Energy of the logits of min(h, c), c a percentile of all training activations (Sun et al., NeurIPS 2021, eq. 4).
+
+    Deviations: none.
+    """
+    return energy(params["head"](jnp.minimum(outputs.features, params["threshold"])))
+
+
+def dice_fit(stats: TrainStatistics, validation: Outputs | None, percentile: float) -> dict:
+    kernel = np.asarray(stats.head.kernel, np.float64)
+    contribution = stats.mean[:, None] * kernel
+    mask = contribution > np.percentile(contribution, percentile)
+    return {"head": Head((kernel * mask).astype(np.float32), stats.head.bias)}
+
+
+def dice_score(params: dict, outputs: Outputs, percentile: float) -> jax.Array:
+    """Energy of the logits of the weights that contribute most (Sun and Li, ECCV 2022, eq. 4).
+
+    Kept are the entries of mean(h)_d W_dk above their percentile. Deviations: none (a sweep makes a new mask each
+    time, which the reference implementation does not).
+    """
+    return energy(params["head"](outputs.features))
+
+
+def nnguide_check(k: int | None, fraction: float | None) -> None:
+    if k is not None:
+        check_count("nnguide", "k", k)
+    if fraction is not None:
+        check_number("nnguide", "fraction", fraction, 0, 1, open_low=True)
+
+
+def nnguide_resolve(stats: TrainStatistics, options: dict) -> dict:
+    k, fraction = options["k"], options["fraction"]
+    size = len(stats.features)
+    if fraction is None:  # 1%, or what the neighbours need where the bank is small
+        fraction = min(1.0, max(0.01, (100 if k is None else k) / size))
+    bank = _nnguide_size(stats, fraction)
+    return {"k": min(100, bank) if k is None else k, "fraction": fraction}
+
+
+def _nnguide_size(stats: TrainStatistics, fraction: float) -> int:
+    return max(1, int(round(fraction * len(stats.features))))
+
+
+def nnguide_limit(stats: TrainStatistics, options: Any) -> str | None:
+    size = _nnguide_size(stats, options["fraction"])
+    return f"k {options['k']} exceeds the bank's {size} features" if options["k"] > size else None
+
+
+def nnguide_fit(stats: TrainStatistics, validation: Outputs | None, k: int, fraction: float) -> dict:
+    chosen = stats.bank_subset(_nnguide_size(stats, fraction))
+    return {"bank": stats.normalized_features[chosen] * stats.energies[chosen, None]}
+
+
+def nnguide_score(params: dict, outputs: Outputs, k: int, fraction: float) -> jax.Array:
+    """energy times the mean of the k largest inner products with the bank (Park et al., ICCV 2023, eqs. 3-5).
+
+    The bank is a seeded `fraction` of the training features at unit length times their own energy. Left open, the
+    fraction is 1% and k 100, as in the study, the fraction growing where 1% is less than k. Deviations: the share is
+    chosen by a hash of the features, not by the order of the images.
+    """
+    products, _ = nearest(normalize(outputs.features), params["bank"], k)
+    return energy(outputs.logits) * products.mean(axis=-1)
+
+
+def fdbd_check(distance_as_normalizer: bool) -> None:
+    if not isinstance(distance_as_normalizer, bool):
+        raise ValueError(f"fdbd: distance_as_normalizer must be True or False, got {distance_as_normalizer!r}")
+
+
+def fdbd_fit(stats: TrainStatistics, validation: Outputs | None, distance_as_normalizer: bool) -> dict:
+    kernel = np.asarray(stats.head.kernel, np.float64)
+    gram = kernel.T @ kernel
+    norms = np.diag(gram)
+    gaps = np.sqrt(np.maximum(norms[:, None] + norms[None, :] - 2 * gram, 0.0))
+    inverse = np.where(gaps > 1e-6 * np.sqrt(norms.max()), 1 / np.where(gaps > 0, gaps, 1.0), 0.0)
+    return {"inverse_gaps": inverse, "mean": stats.mean}
+
+
+def fdbd_score(params: dict, outputs: Outputs, distance_as_normalizer: bool) -> jax.Array:
+    """Sum of distances to the decision boundaries over a feature norm (Liu and Qin, ICML 2024, eqs. 3 and 7).
+
+    sum_c |z_y - z_c| / |w_y - w_c|, y the predicted class, divided by |h - mean(h_train)|, or by |h| when
+    `distance_as_normalizer` is false. Deviations: the sum over classes, not the mean; classes with equal weights are
+    left out; the norm is at least 1e-12.
+    """
+    z, h = outputs.logits, outputs.features
+    y = jnp.argmax(z, axis=-1)
+    gaps = jnp.abs(z.max(axis=-1, keepdims=True) - z)
+    boundaries = (gaps * params["inverse_gaps"][y]).sum(axis=-1)
+    reference = h - params["mean"][None, :] if distance_as_normalizer else h
+    return boundaries / jnp.maximum(jnp.sqrt((reference**2).sum(axis=-1)), 1e-12)
+
+
+def _percentiles(*values: int) -> tuple[dict, ...]:
+    return tuple({"percentile": q} for q in values)
+
+
+_SHAPING = (65, 70, 75, 80, 85, 90, 95)
+register(
+    Method(
+        "vim", FAMILY, vim_score, needs=BOTH, fit=vim_fit, options={"dim": None}, check=vim_check,
+        resolve=vim_resolve, limit=vim_limit,
+    )
+)  # fmt: skip
+register(
+    Method(
+        "ash", FAMILY, ash_score, needs=("features",), fit=head_fit, options={"percentile": 90},
+        check=shaping_check("ash"), limit=shaping_limit, grid=_percentiles(*_SHAPING),
+    )
+)  # fmt: skip
+register(
+    Method(
+        "react", FAMILY, react_score, needs=("features",), fit=react_fit, options={"percentile": 90},
+        check=shaping_check("react"), grid=_percentiles(70, 80, 85, 90, 95, 99),
+    )
+)  # fmt: skip
+register(
+    Method(
+        "dice", FAMILY, dice_score, needs=("features",), fit=dice_fit, options={"percentile": 90},
+        check=shaping_check("dice"), grid=_percentiles(10, 30, 50, 70, 90),
+    )
+)  # fmt: skip
+register(
+    Method(
+        "scale", FAMILY, scale_score, needs=BOTH, fit=head_fit, options={"percentile": 85},
+        check=shaping_check("scale"), limit=shaping_limit, grid=_percentiles(*_SHAPING),
+    )
+)  # fmt: skip
+register(
+    Method(
+        "nnguide", FAMILY, nnguide_score, needs=BOTH, fit=nnguide_fit, options={"k": None, "fraction": None},
+        check=nnguide_check, resolve=nnguide_resolve, limit=nnguide_limit,
+    )
+)  # fmt: skip
+register(
+    Method(
+        "fdbd", FAMILY, fdbd_score, needs=BOTH, fit=fdbd_fit, options={"distance_as_normalizer": True},
+        check=fdbd_check, grid=({"distance_as_normalizer": True}, {"distance_as_normalizer": False}),
+    )
+)  # fmt: skip

@@ -1,0 +1,57 @@
+"""Summaries of feature maps: what GRAM and ATS need of a layer, small enough to leave the pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+POWERS = 10
+
+
+def summarize(feature_maps: Sequence[jax.Array], powers: int = POWERS) -> tuple[jax.Array, jax.Array]:
+    """Reduces the tapped layers' maps to what GRAM and ATS read.
+
+    The row sum of the power-p Gram matrix needs no C x C matrix: with S_p(x) = sum_j F_j(x)^p it is
+    g_i = sum_x F_i(x)^p S_p(x), then the signed root sign(g)|g|^(1/p) (Sastry and Oore, ICML 2020, eq. 2).
+    Each sample's map is divided by its largest magnitude first and the result multiplied back (g is homogeneous
+    of degree 2), so that no power overflows float32.
+
+    Args:
+      feature_maps: maps of the tapped layers, each (n, H, W, C) or (n, tokens, C).
+      powers: highest power; rows for 1..powers are returned.
+
+    Returns:
+      gram: (n, powers, sum of C) float32.
+      layer_means: (n, layers) float32, the mean over positions and channels of max(activation, 0).
+
+    Raises:
+      ValueError: no map, a map of another rank, or powers below 1.
+    """
+    maps = tuple(feature_maps)
+    if not maps:
+        raise ValueError("summarize needs at least one feature map, got none")
+    if powers < 1:
+        raise ValueError(f"powers must be at least 1, got {powers}")
+    for i, m in enumerate(maps):
+        if m.ndim not in (3, 4):
+            raise ValueError(f"feature_maps[{i}] must have shape (n, H, W, C) or (n, tokens, C), got {tuple(m.shape)}")
+    flat = [jnp.asarray(m).reshape(m.shape[0], -1, m.shape[-1]).astype(jnp.float32) for m in maps]
+    gram = jnp.concatenate([gram_rows(m, powers) for m in flat], axis=-1)
+    means = jnp.stack([jnp.maximum(m, 0).mean(axis=(1, 2)) for m in flat], axis=-1)
+    return gram, means
+
+
+def gram_rows(maps: jax.Array, powers: int) -> jax.Array:
+    """(n, positions, C) float32 -> (n, powers, C): see `summarize`."""
+    largest = jnp.abs(maps).max(axis=(1, 2), keepdims=True)
+    scale = jnp.where(largest > 0, largest, 1.0)
+    base = maps / scale
+    power, rows = base, []
+    for p in range(1, powers + 1):
+        totals = power.sum(axis=-1)
+        row = jnp.einsum("nxc,nx->nc", power, totals, precision="highest")
+        rows.append(jnp.sign(row) * jnp.abs(row) ** (1.0 / p))
+        power = power * base
+    return jnp.stack(rows, axis=1) * scale**2
