@@ -118,7 +118,7 @@ def require(outputs: Outputs, fields: tuple[str, ...], who: str) -> None:
 
 
 def check_finite(outputs: Outputs, fields: tuple[str, ...], who: str) -> None:
-    """Raises a ValueError that names the first field with a NaN or an infinity; values under trace are not looked at."""
+    """Raises a ValueError that names the first field with a NaN or an infinity; traced values are not looked at."""
     for name in fields:
         value = getattr(outputs, name)
         if value is None or isinstance(value, jax.core.Tracer):

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from oodjax.neighbors import normalize
 from oodjax.outputs import Head, Outputs, check_finite, require
 
 BLOCK = 1024
@@ -102,8 +103,8 @@ def _add(pair: jax.Array, value: jax.Array) -> jax.Array:
     return jnp.stack([total, low + error])
 
 
-_init = jax.jit(init)
-_update = jax.jit(update, donate_argnums=0)
+start = jax.jit(init)
+step = jax.jit(update, donate_argnums=0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -175,15 +176,15 @@ class TrainStatistics:
         """
         if not 0 < bank_fraction <= 1:
             raise ValueError(f"bank_fraction must lie in (0, 1], got {bank_fraction}")
-        state, bank = None, BankBuilder(bank_fraction, seed)
+        state, rows, bank = None, 0, BankBuilder(bank_fraction, seed)
         for outputs in [batches] if isinstance(batches, Outputs) else batches:
             _check(outputs, head)
             outputs = canonical(outputs)
-            rows = min(block, len(outputs)) if state is None else rows
+            rows = rows or min(block, len(outputs))
             for start in range(0, len(outputs), rows):
                 part, mask = _pad(outputs[start : start + rows], rows)
-                state = _init(part, mask) if state is None else state
-                state = _update(state, part, mask)
+                state = start(part, mask) if state is None else state
+                state = step(state, part, mask)
             bank.add(outputs)
         if state is None:
             raise ValueError("TrainStatistics.collect got no samples; it needs at least one")
@@ -202,7 +203,7 @@ class TrainStatistics:
                 host[field.name] = array.astype(np.int64 if array.dtype == np.int32 else np.float64)
         for name in ("label_sums", "correct_sums", "second", "softmax_sums", "max_logit_sum"):
             host[name] = host[name].sum(axis=0)
-        head = Head(np.asarray(head.kernel, np.float32), np.asarray(head.bias, np.float32))
+        head = Head(jnp.asarray(head.kernel, jnp.float32), jnp.asarray(head.bias, jnp.float32))
         return cls(head=head, **host, **bank.build(), bank_fraction=bank.fraction, seed=bank.seed)
 
     def merge(self, other: TrainStatistics) -> TrainStatistics:
@@ -300,10 +301,9 @@ class TrainStatistics:
         return low + (high - low) * (position - before + 0.5) / max(self.histogram[slot], 1)
 
     @cached_property
-    def normalized_features(self) -> np.ndarray:
-        """(m, D) the bank's rows at unit L2 length; a zero row stays zero."""
-        norms = np.linalg.norm(self.features.astype(np.float64), axis=1, keepdims=True)
-        return (self.features / np.where(norms > 0, norms, 1.0)).astype(np.float32)
+    def normalized_features(self) -> jax.Array:
+        """(m, D) the bank's rows at unit L2 length, on the device; a zero row stays zero."""
+        return normalize(jnp.asarray(self.features))
 
     def bank_subset(self, size: int) -> np.ndarray:
         """Indices of `size` pseudo-random bank rows: those with the smallest keys, whatever the bank's order."""

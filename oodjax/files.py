@@ -1,0 +1,84 @@
+"""Files that are written whole or not at all, and fingerprints of what they were made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+PACKAGE = Path(__file__).parent
+
+
+def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Writes a file through a temporary neighbour: after a crash there is the old file, the new one, or none.
+
+    Args:
+      path: the file; its folder is made when missing.
+      write: called with the open binary file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_whole(path, lambda file: file.write(text.encode()))
+
+
+def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    write_whole(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def remove_partial(folder: Path) -> None:
+    """Deletes what a killed run left half-written in `folder`."""
+    for leftover in folder.rglob(".*.partial"):
+        if leftover.is_file():
+            leftover.unlink(missing_ok=True)
+
+
+def fingerprint(value: Any) -> str:
+    """sha256 of a JSON value, keys sorted."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def code_fingerprint(*parts: str) -> str:
+    """sha256 of the package's own source files under `parts` (files or folders, relative to the package)."""
+    digest = hashlib.sha256()
+    for path in sorted(_sources(parts)):
+        digest.update(str(path.relative_to(PACKAGE)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _sources(parts: Iterable[str]) -> Iterable[Path]:
+    for part in parts:
+        path = PACKAGE / part
+        if not path.exists():
+            raise FileNotFoundError(f"no source {part} in the package")
+        yield from path.rglob("*.py") if path.is_dir() else [path]

@@ -1,0 +1,262 @@
+"""python -m oodjax.run: a study from images to tables, on one command line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from oodjax._version import __version__
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from oodjax.results import Tables
+    from oodjax.study import Preset, Study
+
+PRESETS = ("digits",)
+PRECISIONS = ("float32", "bfloat16")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        _fail(message)
+
+
+def _fail(message: str) -> NoReturn:
+    """One line on stderr and exit code 2."""
+    print(f"oodjax.run: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = _Parser(
+        prog="python -m oodjax.run",
+        description="Runs a study: checkpoints, scores of every detector on every set, tables. Finished work is kept "
+        "and found again, so the same command goes on where it was.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    names = {"nargs": "+", "default": ["all"], "metavar": "NAME"}
+    parser.add_argument("preset", nargs="?", default="digits", help=f"the study to run: {', '.join(PRESETS)}")
+    parser.add_argument("--models", **names, help="checkpoints, separated by spaces or commas")
+    parser.add_argument("--detectors", **names, help="detectors, separated by spaces or commas")
+    parser.add_argument("--datasets", **names, help="OOD test sets, separated by spaces or commas")
+    parser.add_argument("--seed", type=int, default=0, help="seed of data, training and pseudo-random choices")
+    parser.add_argument(
+        "--precision", default="float32", help=f"of the network's forward pass: {', '.join(PRECISIONS)}"
+    )
+    parser.add_argument("--batch-size", type=int, default=None, help="images a step; None leaves it to the preset")
+    parser.add_argument("--out", type=Path, default=None, help="folder; None means ./oodjax-results/PRESET")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    from oodjax.study import StudyError
+
+    options = parse(arguments)
+    try:
+        study, folder = _prepare(options)
+    except StudyError as error:
+        _fail(str(error))
+    try:
+        _run(study, folder)
+    except KeyboardInterrupt:
+        print(f"\nstopped; the same command goes on from here ({folder})", file=sys.stderr)
+        return 130
+    except OSError as error:
+        _fail(f"cannot write under {folder}: {error.strerror or error}; what is finished is kept")
+    return 0
+
+
+def _prepare(options: argparse.Namespace) -> tuple[Study, Path]:
+    """The study that the options ask for; nothing is written."""
+    from oodjax.detectors import NAMES
+    from oodjax.study import Study, StudyError
+
+    if options.preset not in PRESETS:
+        raise StudyError(f"unknown preset {options.preset!r}; there are: {', '.join(PRESETS)}")
+    if options.precision not in PRECISIONS:
+        raise StudyError(f"--precision must be one of {', '.join(PRECISIONS)}, got {options.precision!r}")
+    if options.batch_size is not None and options.batch_size < 1:
+        raise StudyError(f"--batch-size must be at least 1, got {options.batch_size}")
+    if not 0 <= options.seed < 2**32:
+        raise StudyError(f"--seed must lie in 0..{2**32 - 1}, got {options.seed}")
+    preset = _preset(options.preset)
+    models = _chosen("model", options.models, tuple(preset.models))
+    detectors = _chosen("detector", options.detectors, NAMES)
+    folder = options.out or Path("oodjax-results") / preset.name
+    data = preset.load_data(options.seed)
+    datasets = _chosen("dataset", options.datasets, tuple(s.name for s in data.ood_tests))
+    _check_writable(folder)
+    batch_size = options.batch_size or preset.batch_size
+    study = Study(preset, data, folder, models, detectors, datasets, options.seed, options.precision, batch_size)
+    return study, folder
+
+
+def _preset(name: str) -> Preset:
+    from importlib import import_module
+
+    return import_module(f"oodjax.presets.{name}").PRESET
+
+
+def _chosen(kind: str, given: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    """The names given, in the study's order."""
+    from oodjax.study import StudyError
+
+    names = [name for text in given for name in text.split(",") if name]
+    if names == ["all"]:
+        return tuple(known)
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise StudyError(f"unknown {kind} {', '.join(unknown) or 'list (empty)'}; there are: {', '.join(known)}")
+    return tuple(name for name in known if name in names)
+
+
+def _check_writable(folder: Path) -> None:
+    from oodjax.study import StudyError
+
+    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not existing.is_dir():
+        raise StudyError(f"cannot write to {folder}: {existing} is not a folder; name another with --out")
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise StudyError(f"cannot write to {folder}: {error.strerror}; name another folder with --out") from error
+
+
+def _run(study: Study, folder: Path) -> None:
+    from rich.console import Console
+
+    from oodjax.files import remove_partial, write_text
+    from oodjax.results import tabulate
+
+    console, start = Console(), time.perf_counter()
+    if folder.exists():
+        remove_partial(folder)
+    _print_sets(console, study)
+    with _progress(console) as progress:
+        _make_checkpoints(study, progress)
+        _evaluate(study, progress)
+    tables = tabulate(study)
+    tables.write(folder)
+    write_text(folder / "run.json", json.dumps(_manifest(study), indent=2) + "\n")
+    _print_tables(console, tables)
+    notes = sorted({note for model in study.models for note in study.choice(model).notes})
+    for note in notes:
+        console.print(f"note: {note}", highlight=False)
+    counts = study.counts
+    console.print(
+        f"decoded {counts.decoded} images once for {len(study.models)} models; {counts.forwards} forward passes "
+        f"and {counts.odin_passes} passes of ODIN's in {time.perf_counter() - start:.0f} s",
+        highlight=False,
+    )
+    for name, what in (
+        ("results.csv", "one row per model, detector and set"), ("models.csv", "accuracy and ECE"),
+        ("run.json", "configuration, versions, data hashes"), ("checkpoints", "trained networks"),
+        ("units", "scores, logits and features"),
+    ):  # fmt: skip
+        console.print(f"  {folder / name}: {what}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _progress(console: Console) -> Any:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = TextColumn("{task.description:<36}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console) as progress:
+        yield progress
+
+
+def _make_checkpoints(study: Study, progress: Any) -> None:
+    missing = study.missing_checkpoints()
+    task = progress.add_task("checkpoints", total=len(study.models), completed=len(study.models) - len(missing))
+    for model in missing:
+        progress.update(task, description=f"checkpoint {model}")
+        study.make_checkpoint(model)
+        progress.advance(task)
+    progress.update(task, description="checkpoints")
+
+
+def _evaluate(study: Study, progress: Any) -> None:
+    missing = {model: study.missing_units(model) for model in study.models}
+    units = len(study.models) * len(study.test_sets)
+    task = progress.add_task("units", total=units, completed=units - sum(len(sets) for sets in missing.values()))
+    for model, sets in missing.items():
+        names = {s.name for s in sets}
+        for done in study.evaluate(model):
+            progress.update(task, description=f"{model} on {done}", advance=1 if done in names else 0)
+    progress.update(task, description="units")
+
+
+def _print_sets(console: Console, study: Study) -> None:
+    from rich.table import Table
+
+    table = Table("set", "category", "images", "sha256", title=f"data of {study.preset.name}, seed {study.seed}")
+    for s in (*study.shared_sets, *study.test_sets):
+        table.add_row(s.name, s.category, str(s.count), s.sha256[:16])
+    console.print(table)
+
+
+def _print_tables(console: Console, tables: Tables) -> None:
+    from rich.table import Table
+
+    from oodjax.results import per_detector, per_model
+
+    table = Table("model", "category", title="mean +- std over detectors and sets, in percent")
+    for name in ("accuracy", "ECE", "AUROC", "FPR95"):
+        table.add_column(name, justify="right")
+    for row in per_model(tables).itertuples():
+        table.add_row(
+            row.model, row.category, f"{row.accuracy:.2f}", f"{row.ece:.2f}", f"{row.auroc:.2f} +- {row.auroc_std:.2f}",
+            f"{row.fpr95:.2f} +- {row.fpr95_std:.2f}",
+        )  # fmt: skip
+    console.print(table)
+    best = per_detector(tables)
+    leaders = ", ".join(f"{row.detector} {row.auroc:.2f}" for row in best.head(5).itertuples())
+    console.print(f"best detectors by mean AUROC: {leaders}", highlight=False)
+
+
+def _manifest(study: Study) -> dict[str, Any]:
+    import jax
+
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "scikit-learn", "pillow")
+    return {
+        "configuration": {
+            "preset": study.preset.name,
+            "models": list(study.models),
+            "detectors": list(study.detectors),
+            "datasets": [s.name for s in study.test_sets[1:]],
+            "seed": study.seed,
+            "precision": study.precision,
+            "batch_size": study.extractor.rows,
+        },
+        "versions": {"oodjax": __version__, "python": platform.python_version(), **{p: version(p) for p in packages}},
+        "device": {"kind": jax.devices()[0].device_kind, "count": jax.device_count(), "cpus": os.cpu_count()},
+        "data": [
+            {"name": s.name, "role": s.role, "category": s.category, "count": s.count, "sha256": s.sha256,
+             "source": s.source}
+            for s in (*study.shared_sets, *study.test_sets)
+        ],
+        "checkpoints": {model: study.weights_hash(model) for model in study.models},
+        "hyperparameters": {
+            model: {n: choice.points[i][1] for n, i in choice.selected.items()}
+            for model in study.models
+            for choice in [study.choice(model)]
+        },
+        "decoded_images": study.counts.decoded,
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
