@@ -181,8 +181,8 @@ class TrainStatistics:
             _check(outputs, head)
             outputs = canonical(outputs)
             rows = rows or min(block, len(outputs))
-            for start in range(0, len(outputs), rows):
-                part, mask = _pad(outputs[start : start + rows], rows)
+            for row in range(0, len(outputs), rows):
+                part, mask = _pad(outputs[row : row + rows], rows)
                 state = start(part, mask) if state is None else state
                 state = step(state, part, mask)
             bank.add(outputs)

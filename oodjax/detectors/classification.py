@@ -11,7 +11,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
-from oodjax.detectors.base import Method, check_count, check_number, energy, register
+from oodjax.detectors.base import Method, check_count, check_number, energy, kth_largest, register
 from oodjax.outputs import Outputs
 from oodjax.statistics import TrainStatistics
 
@@ -124,23 +124,29 @@ def gen_score_many(points: list, outputs: Outputs) -> jax.Array:
     """- sum over the M largest p of (p (1 - p))^gamma (Liu et al., CVPR 2023, eq. 5). Deviations: none.
 
     Powers are taken of logarithms, and 1 - p of the largest p is the sum of the others, so that neither a tiny p
-    nor a p next to 1 loses its digits. One sort and one power per gamma serve every M.
+    nor a p next to 1 loses its digits. The M largest are those above the M-th, found without a sort; one power per
+    gamma serves every M.
     """
-    ordered = jnp.sort(outputs.logits, axis=-1, descending=True)
-    total = energy(ordered)[:, None]
-    log_p = ordered - total
-    log_rest = jnp.log1p(-jnp.exp(log_p[:, 1:]).clip(max=0.5))
-    if ordered.shape[1] > 1:
-        log_others = energy(ordered[:, 1:])[:, None] - total
-    else:
-        log_others = jnp.full_like(total, -jnp.inf)
-    log_product = log_p + jnp.concatenate([log_others, log_rest], axis=-1)
-    sums = {
-        gamma: jnp.cumsum(jnp.exp(gamma * log_product), axis=-1)
-        for gamma in {options["gamma"] for _, options in points}
-    }
-    classes = ordered.shape[1]
-    return jnp.stack([-sums[o["gamma"]][:, min(o["top_m"], classes) - 1] for _, o in points], axis=-1)
+    z = outputs.logits
+    classes = z.shape[1]
+    total = energy(z)[:, None]
+    log_p = z - total
+    top = jnp.arange(classes)[None, :] == jnp.argmax(z, axis=-1)[:, None]
+    log_others = energy(jnp.where(top, -jnp.inf, z))[:, None] - total
+    log_product = log_p + jnp.where(top, log_others, jnp.log1p(-jnp.exp(log_p).clip(max=0.5)))
+    powers = {g: jnp.exp(g * log_product) for g in {o["gamma"] for _, o in points}}
+    sizes = {min(o["top_m"], classes) for _, o in points}
+    limits = {m: kth_largest(z, m)[:, None] for m in sizes if m < classes}
+
+    def summed(gamma: float, m: int) -> jax.Array:
+        values = powers[gamma]
+        if m == classes:
+            return values.sum(axis=-1)
+        above, ties = z > limits[m], z == limits[m]
+        value_at_limit = jnp.where(ties, values, 0.0).max(axis=-1)
+        return jnp.where(above, values, 0.0).sum(axis=-1) + (m - above.sum(axis=-1)).astype(jnp.float32) * value_at_limit
+
+    return jnp.stack([-summed(o["gamma"], min(o["top_m"], classes)) for _, o in points], axis=-1)
 
 
 register(Method("msp", FAMILY, msp_score))

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from oodjax.detectors.base import Method, check_count, check_number, dot, energy, register
+from oodjax.detectors.base import Method, check_count, check_number, dot, energy, kth_largest, register
 from oodjax.linalg import residual_basis
 from oodjax.neighbors import nearest, normalize
 from oodjax.outputs import Head, Outputs
@@ -85,10 +85,12 @@ def ash_score(params: dict, outputs: Outputs, percentile: float) -> jax.Array:
     """
     features, head = outputs.features, params["head"]
     k = kept_units(features.shape[1], percentile)
-    order = jnp.argsort(features, axis=-1, descending=True, stable=True)
-    rank = jnp.argsort(order, axis=-1)
+    limit = kth_largest(features, k)[:, None]
+    above, ties = features > limit, features == limit
+    room = k - above.sum(axis=-1, keepdims=True)
+    kept = above | (ties & (jnp.cumsum(ties, axis=-1) <= room))
     share = features.sum(axis=-1) / k
-    logits = dot((rank < k).astype(jnp.float32), head.kernel) * share[:, None] + head.bias[None, :]
+    logits = dot(kept.astype(jnp.float32), head.kernel) * share[:, None] + head.bias[None, :]
     return energy(logits)
 
 
@@ -100,7 +102,9 @@ def scale_score(params: dict, outputs: Outputs, percentile: float) -> jax.Array:
     """
     features, bias = outputs.features, params["head"].bias[None, :]
     k = kept_units(features.shape[1], percentile)
-    largest = jnp.cumsum(jnp.sort(features, axis=-1, descending=True), axis=-1)[:, k - 1]
+    limit = kth_largest(features, k)
+    above = features > limit[:, None]
+    largest = jnp.where(above, features, 0.0).sum(axis=-1) + (k - above.sum(axis=-1)).astype(jnp.float32) * limit
     floor = 1e-6 * jnp.abs(features).sum(axis=-1)
     safe = jnp.where(jnp.abs(largest) > floor, largest, jnp.where(largest < 0, -floor, floor))
     ratio = jnp.where(floor > 0, features.sum(axis=-1) / jnp.where(floor > 0, safe, 1.0), 1.0)

