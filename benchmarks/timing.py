@@ -25,7 +25,7 @@ class Timing:
 
 
 def measure(*calls: Callable[[], Any], repeats: int = 5) -> list[Timing]:
-    """Times calls in turns (a, b, a, b, ...), after one warm-up each, so that a drift of the machine meets all alike."""
+    """Times calls in turns (a, b, a, b, ...), after one warm-up each, so a drift of the machine meets all alike."""
     for call in calls:
         jax.block_until_ready(call())
     seconds: list[list[float]] = [[] for _ in calls]

@@ -1,0 +1,49 @@
+"""python -m benchmarks [--parts extraction odin scoring] [--out FILE]: ratios measured in one run, as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from benchmarks import extraction, scoring
+
+PARTS = ("extraction", "odin", "scoring")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--batch", type=int, default=None, help="images a step (32 on a CPU, 512 elsewhere)")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--samples", type=int, default=10_000, help="cached outputs that scoring sees")
+    parser.add_argument("--out", type=Path, default=None, help="JSON file (printed as well)")
+    options = parser.parse_args()
+    on_cpu = jax.default_backend() == "cpu"
+    batch = options.batch or (32 if on_cpu else 512)
+    precisions = ("float32",) if on_cpu else ("float32", "bfloat16")
+    report: dict[str, Any] = {
+        "device": {"kind": jax.devices()[0].device_kind, "count": jax.device_count(), "cpus": os.cpu_count()},
+        "versions": {"python": platform.python_version(), "jax": jax.__version__, "flax": version("flax")},
+    }
+    if "extraction" in options.parts:
+        report["extraction"] = [extraction.run(batch, options.repeats, p) for p in precisions]
+    if "odin" in options.parts:
+        report["odin"] = [extraction.run_odin(batch, options.repeats, p) for p in precisions]
+    if "scoring" in options.parts:
+        report["scoring"] = scoring.run(options.samples)
+    text = json.dumps(report, indent=2)
+    print(text)
+    if options.out is not None:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
