@@ -69,7 +69,7 @@ class Extractor:
     mean: np.ndarray
     std: np.ndarray
     batch_size: int = 256
-    mesh: Mesh = field(default_factory=lambda: jax.make_mesh((jax.device_count(),), ("batch",)))
+    mesh: Mesh = field(default_factory=lambda: Mesh(np.array(jax.devices()), ("batch",)))
     counts: Counts = field(default_factory=Counts)
 
     @property

@@ -1,0 +1,1 @@
+"""One file per study: its data, its checkpoints, its network."""

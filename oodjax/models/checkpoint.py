@@ -1,0 +1,137 @@
+"""Checkpoints on disk: Orbax weights and a manifest, written whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from flax import nnx
+
+from oodjax.models.resnet import ResNet, ResNetConfig, abstract
+
+MANIFEST = "manifest.json"
+WEIGHTS = "weights"
+KEPT = nnx.Any(nnx.Param, nnx.BatchStat)
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is not what its manifest says; the message names what differs."""
+
+
+def flat_arrays(weights: nnx.Module | nnx.State) -> dict[str, np.ndarray]:
+    """Parameters and running statistics by path, such as "stages/0/0/reduce/conv/kernel"."""
+    state = nnx.filter_state(nnx.state(weights) if isinstance(weights, nnx.Module) else weights, KEPT)
+    return {"/".join(map(str, path)): np.asarray(leaf[...]) for path, leaf in nnx.to_flat_state(state)}
+
+
+def weights_hash(weights: nnx.Module | nnx.State) -> str:
+    """sha256 over names, types, shapes and bytes of a model's arrays, in the order of the names."""
+    return _digest(flat_arrays(weights))
+
+
+def _digest(arrays: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name}:{array.dtype.str}:{array.shape}".encode() + array.tobytes())
+    return digest.hexdigest()
+
+
+def save(folder: Path, model: ResNet, **facts: Any) -> str:
+    """Writes `model` and its manifest; returns the hash of the weights.
+
+    Args:
+      folder: of this checkpoint; one that is there is replaced.
+      model: batch norm not folded.
+      **facts: JSON values kept in the manifest, such as recipe and seed.
+    """
+    arrays = flat_arrays(model)
+    manifest = {"config": dataclasses.asdict(model.config), "weights": _digest(arrays), **facts}
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(partial.absolute() / WEIGHTS, arrays)
+    (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+    for path in sorted(partial.rglob("*")):
+        _sync(path)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.rename(partial, folder)
+    _sync(folder.parent)
+    return manifest["weights"]
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a finished checkpoint, or None where there is none."""
+    path = folder / MANIFEST
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"{path} is damaged; delete the folder to make it anew: {error}") from error
+
+
+def load(folder: Path, dtype: Any = "float32") -> ResNet:
+    """The model of a checkpoint, batch norm not folded, computing in `dtype`.
+
+    Raises:
+      CheckpointError: no manifest; arrays missing, left over or of another shape; weights other than the manifest's.
+    """
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise CheckpointError(f"{folder} holds no finished checkpoint: {MANIFEST} is missing")
+    config = {k: tuple(v) if isinstance(v, list) else v for k, v in manifest["config"].items()}
+    graphdef, target = nnx.split(abstract(ResNetConfig(**config), dtype))
+    arrays = _read_arrays(folder / WEIGHTS)
+    filled = fill(target, arrays, str(folder))
+    if _digest(arrays) != manifest["weights"]:
+        raise CheckpointError(f"{folder}: the weights are not those of its manifest; delete the folder to make it anew")
+    return nnx.merge(graphdef, filled)
+
+
+def _read_arrays(folder: Path) -> dict[str, np.ndarray]:
+    with ocp.StandardCheckpointer() as checkpointer:
+        try:
+            stored = dict(checkpointer.metadata(folder.absolute()).item_metadata)
+            target = {name: jax.ShapeDtypeStruct(m.shape, m.dtype) for name, m in stored.items()}
+            arrays = checkpointer.restore(folder.absolute(), target)
+        except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{folder} cannot be read; delete the checkpoint to make it anew: {error}") from error
+    return {name: np.asarray(array) for name, array in arrays.items()}
+
+
+def fill(target: Any, arrays: dict[str, Any], source: str) -> Any:
+    """The abstract nnx state `target` with `arrays` (by path, joined with "/") in its leaves.
+
+    Raises:
+      CheckpointError: names every array that is missing, left over or of another shape, all at once.
+    """
+    flat = {"/".join(map(str, path)): (path, leaf) for path, leaf in nnx.to_flat_state(target)}
+    problems = [f"missing {name}" for name in sorted(flat.keys() - arrays.keys())]
+    problems += [f"left over {name}" for name in sorted(arrays.keys() - flat.keys())]
+    problems += [
+        f"{name} has shape {tuple(arrays[name].shape)}, not {tuple(leaf.shape)}"
+        for name, (_, leaf) in flat.items()
+        if name in arrays and tuple(arrays[name].shape) != tuple(leaf.shape)
+    ]
+    if problems:
+        raise CheckpointError(f"{source} does not fit the architecture: {'; '.join(problems)}")
+    leaves = [(path, leaf.replace(jax.numpy.asarray(arrays[name]))) for name, (path, leaf) in flat.items()]
+    return nnx.from_flat_state(leaves)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

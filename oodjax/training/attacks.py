@@ -1,0 +1,95 @@
+"""Projected gradient descent (Madry et al., ICLR 2018) on pixels in 0..1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+
+from oodjax.training.losses import cross_entropy
+
+NORMS = ("l2", "linf")
+_INSIDE = 1 - 1e-5  # float32 rounding of image + perturbation must not leave the ball
+
+
+@dataclass(frozen=True)
+class PGD:
+    """An attack: `steps` of length `step_size` within a ball of radius `eps`, from a random start.
+
+    Attributes:
+      norm: "l2", over all pixels and channels, or "linf".
+      eps, step_size: in pixels scaled to 0..1.
+      steps: at least 1.
+    """
+
+    norm: str
+    eps: float
+    steps: int
+    step_size: float
+
+    def __post_init__(self) -> None:
+        if self.norm not in NORMS:
+            raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {self.norm!r}")
+        if self.eps <= 0 or self.step_size <= 0 or self.steps < 1:
+            raise ValueError(f"eps and step_size must be positive and steps at least 1, got {self}")
+
+    def __call__(
+        self, graphdef: Any, state: Any, images: jax.Array, targets: jax.Array, key: jax.Array, mean: jax.Array,
+        std: jax.Array,
+    ) -> jax.Array:  # fmt: skip
+        """See `attack`."""
+        radius, length = jnp.float32(self.eps), jnp.float32(self.step_size)
+        is_l2 = jnp.asarray(self.norm == "l2")
+        return attack(graphdef, state, images, targets, key, is_l2, radius, length, jnp.int32(self.steps), mean, std)
+
+
+@partial(jax.jit, static_argnames="graphdef")
+def attack(
+    graphdef: Any, state: Any, images: jax.Array, targets: jax.Array, key: jax.Array, is_l2: jax.Array, eps: jax.Array,
+    step_size: jax.Array, steps: jax.Array, mean: jax.Array, std: jax.Array,
+) -> jax.Array:  # fmt: skip
+    """Images that raise the cross entropy; one program for every norm and strength.
+
+    Args:
+      graphdef, state: a network, attacked with its running statistics.
+      images: (n, H, W, 3) in 0..1.
+      targets: (n, K) class probabilities.
+      key: of the random start.
+      is_l2, eps, step_size, steps: scalars, see `PGD`.
+      mean, std: (3,) normalisation that the network expects.
+
+    Returns:
+      Images in 0..1, no further than `eps` from the given ones.
+    """
+
+    def loss(x: jax.Array) -> jax.Array:
+        normalised = (x - mean[None, None, None]) / std[None, None, None]
+        return cross_entropy(nnx.merge(graphdef, state)(normalised).logits, targets) * x.shape[0]
+
+    def project(delta: jax.Array) -> jax.Array:
+        length = _length(delta)
+        ball = delta * jnp.minimum(1.0, eps * _INSIDE / jnp.maximum(length, 1e-12))
+        box = jnp.clip(delta, -eps * _INSIDE, eps * _INSIDE)
+        return jnp.clip(images + jnp.where(is_l2, ball, box), 0.0, 1.0) - images
+
+    def step(_: jax.Array, delta: jax.Array) -> jax.Array:
+        gradient = jax.grad(loss)(images + delta)
+        unit = gradient / jnp.maximum(_length(gradient), 1e-12)
+        return project(delta + step_size * jnp.where(is_l2, unit, jnp.sign(gradient)))
+
+    box_key, ball_key, radius_key = jax.random.split(key, 3)
+    box = jax.random.uniform(box_key, images.shape, minval=-1.0, maxval=1.0)
+    ball = jax.random.normal(ball_key, images.shape)
+    radius = jax.random.uniform(radius_key, (images.shape[0], 1, 1, 1))
+    start = project(eps * jnp.where(is_l2, ball / _length(ball) * radius, box))
+    return jnp.clip(images + lax.fori_loop(0, steps, step, start), 0.0, 1.0)
+
+
+def _length(x: jax.Array) -> jax.Array:
+    """(n, H, W, C) -> (n, 1, 1, 1) Euclidean norms."""
+    return jnp.sqrt((x**2).sum(axis=(1, 2, 3), keepdims=True))

@@ -1,0 +1,120 @@
+"""The study's training recipes as data: six categories, seventeen ways to train one architecture.
+
+A new one takes a line: `RECIPES["noisy_mixup"] = Recipe("noisy_mixup", "augmentations", augment=("noise", "mixup"))`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from oodjax.training.attacks import PGD
+from oodjax.training.augmentations import AUGMENTATIONS, MIXES_LABELS, Augmentation
+
+CATEGORIES = ("baseline", "adversarial", "augmentations", "ssl", "improved", "freezing")
+OBJECTIVES = ("supervised", "simclr", "supcon")
+
+# name -> (path of a parameter, its shape) -> whether it keeps its initial value
+FREEZE: dict[str, Callable[[tuple, tuple[int, ...]], bool]] = {
+    "none": lambda path, shape: False,
+    "spatial_filters": lambda path, shape: len(shape) == 4 and shape[0] > 1,
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train a network from nothing.
+
+    Attributes:
+      name, category: of the checkpoint; one of `CATEGORIES`.
+      epochs, batch_size: an epoch leaves out the rows that fill no batch.
+      learning_rate: peak of one warm-up epoch and a cosine to zero, for SGD with Nesterov momentum 0.9.
+      weight_decay: L2, on every parameter that is trained.
+      label_smoothing: share of the target spread over all classes.
+      ema_decay: of the average over steps of weights and running statistics, which is kept; 0 keeps the last.
+      augment: functions, or names in `AUGMENTATIONS`, applied in turn.
+      attack: replaces each batch by adversarial examples of the network as it is.
+      objective: "supervised"; "simclr" or "supcon" train the encoder on pairs of views, then a linear head on it.
+      freeze: name in `FREEZE` of the parameters that keep their random start.
+      temperature: of the two contrastive objectives.
+    """
+
+    name: str
+    category: str
+    epochs: int = 30
+    batch_size: int = 64
+    learning_rate: float = 0.1
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.0
+    ema_decay: float = 0.0
+    augment: tuple[str | Augmentation, ...] = ("shift",)
+    attack: PGD | None = None
+    objective: str = "supervised"
+    freeze: str = "none"
+    temperature: float = 0.2
+
+    def __post_init__(self) -> None:
+        _among("category", self.category, CATEGORIES)
+        _among("objective", self.objective, OBJECTIVES)
+        _among("freeze", self.freeze, FREEZE)
+        for name in self.augment:
+            if isinstance(name, str):
+                _among("augment", name, AUGMENTATIONS)
+        if self.epochs < 1 or self.batch_size < 2:
+            raise ValueError(f"epochs must be at least 1 and batch_size 2, got {self.epochs} and {self.batch_size}")
+        if self.learning_rate <= 0 or self.weight_decay < 0 or self.temperature <= 0:
+            raise ValueError(f"learning_rate and temperature must be positive, weight_decay not negative, got {self}")
+        for field in ("label_smoothing", "ema_decay"):
+            if not 0 <= getattr(self, field) < 1:
+                raise ValueError(f"{field} must be in [0, 1), got {getattr(self, field)}")
+        if self.objective != "supervised":
+            if self.attack is not None or self.label_smoothing or set(self.augment) & set(MIXES_LABELS):
+                raise ValueError(f"{self.objective} takes no attack, label_smoothing or mixed labels, got {self}")
+
+    @property
+    def functions(self) -> tuple[Augmentation, ...]:
+        """The augmentations, names looked up."""
+        return tuple(AUGMENTATIONS[f] if isinstance(f, str) else f for f in self.augment)
+
+    def describe(self) -> dict[str, Any]:
+        """The fields as JSON values, a function by its name: what a checkpoint's manifest keeps."""
+        names = [f if isinstance(f, str) else f"{f.__module__}.{f.__qualname__}" for f in self.augment]
+        return {**asdict(self), "augment": names}
+
+
+def _among(field: str, value: str, valid: Any) -> None:
+    if value not in valid:
+        raise ValueError(f"{field} must be one of {', '.join(valid)}, got {value!r}")
+
+
+def _adversarial(name: str, norm: str, eps: float) -> Recipe:
+    attack = PGD(norm, eps, steps=3, step_size=eps / 2)
+    return Recipe(name, "adversarial", epochs=20, augment=("shift",), attack=attack)
+
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("baseline", "baseline"),
+        _adversarial("adversarial_l2_0.5", "l2", 0.5),
+        _adversarial("adversarial_l2_1.5", "l2", 1.5),
+        _adversarial("adversarial_l2_3", "l2", 3.0),
+        _adversarial("adversarial_linf_0.03", "linf", 0.03),
+        _adversarial("adversarial_linf_0.1", "linf", 0.1),
+        Recipe("mixup", "augmentations", augment=("shift", "mixup")),
+        Recipe("cutmix", "augmentations", augment=("shift", "cutmix")),
+        Recipe("randaugment", "augmentations", augment=("shift", "randaugment")),
+        Recipe("noise", "augmentations", augment=("shift", "noise")),
+        Recipe("texture", "augmentations", augment=("shift", "texture")),
+        Recipe("simclr", "ssl", batch_size=128, augment=("views",), objective="simclr", epochs=60),
+        Recipe("supcon", "ssl", batch_size=128, augment=("views",), objective="supcon"),
+        Recipe("label_smoothing", "improved", label_smoothing=0.1),
+        Recipe("ema", "improved", ema_decay=0.98),
+        Recipe(
+            "torchvision2", "improved", epochs=60, label_smoothing=0.1, ema_decay=0.98,
+            augment=("shift", "mixup_or_cutmix"),
+        ),
+        Recipe("random_filters", "freezing", freeze="spatial_filters"),
+    )
+}  # fmt: skip

@@ -1,0 +1,283 @@
+"""Trains any recipe with four compiled programs: a supervised step, a contrastive step, an attack, the features."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from scipy.optimize import minimize
+
+from oodjax.data.loader import epoch_order
+from oodjax.models.resnet import ResNetConfig, initialize
+from oodjax.training.augmentations import Augmentation
+from oodjax.training.losses import contrastive, cross_entropy, smooth_labels
+from oodjax.training.recipes import FREEZE, Recipe
+
+EMBEDDING = 64
+PROBE_PENALTY = 1e-3
+_MOMENTUM = optax.trace(0.9, nesterov=True)
+
+
+class Progress(NamedTuple):
+    """What a step takes and returns: `average` follows `params` and `statistics`."""
+
+    params: Any
+    statistics: Any
+    momentum: Any
+    average: tuple[Any, Any]
+
+
+class Knobs(NamedTuple):
+    """Float32 scalars, and for each parameter 1 when it is trained, 0 when kept: arguments, so nothing recompiles."""
+
+    learning_rate: Any
+    weight_decay: Any
+    label_smoothing: Any
+    ema_decay: Any
+    temperature: Any
+    trained: Any
+
+
+class Pixels(NamedTuple):
+    """(3,) each: what the network takes pixels in 0..1 to."""
+
+    mean: jax.Array
+    std: jax.Array
+
+    def normalise(self, images: jax.Array) -> jax.Array:
+        return (images - self.mean[None, None, None]) / self.std[None, None, None]
+
+
+def train(
+    recipe: Recipe, config: ResNetConfig, images: np.ndarray, labels: np.ndarray, mean: Any, std: Any, seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> nnx.State:  # fmt: skip
+    """A network trained from nothing; the same arguments give the same weights on the same machine.
+
+    Args:
+      recipe: for example `RECIPES["baseline"]`.
+      config: batch norm not folded.
+      images: (n, H, W, 3) uint8.
+      labels: (n,) integers in 0..K-1.
+      mean, std: (3,) normalisation of pixels scaled to 0..1.
+      seed: of weights, order and augmentation.
+      progress: called with (epochs done, epochs) after each epoch.
+
+    Returns:
+      The state of `ResNet(config)`; `nnx.update` a model with it or merge it with the graph definition.
+    """
+    _check(recipe, config, images, labels)
+    graphdef, params, statistics = nnx.split(initialize(config, seed), nnx.Param, ...)
+    pixels = Pixels(jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32))
+    run = _train_supervised if recipe.objective == "supervised" else _train_contrastive
+    with jax.numpy_dtype_promotion("standard"):
+        params, statistics = run(recipe, graphdef, (params, statistics), images, labels, pixels, seed, progress)
+    return nnx.merge_state(params, statistics)
+
+
+def _check(recipe: Recipe, config: ResNetConfig, images: np.ndarray, labels: np.ndarray) -> None:
+    if config.folded:
+        raise ValueError("config must not be folded: training needs batch norm")
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+        raise ValueError(f"images must be uint8 of shape (n, H, W, 3), got {images.dtype} {images.shape}")
+    if labels.shape != images.shape[:1]:
+        raise ValueError(f"labels must have shape {images.shape[:1]}, one per image, got {labels.shape}")
+    if labels.min() < 0 or labels.max() >= config.num_classes:
+        raise ValueError(f"labels must lie in 0..{config.num_classes - 1}, got {labels.min()}..{labels.max()}")
+    if len(labels) < recipe.batch_size:
+        raise ValueError(f"batch_size must be at most the number of images, {len(labels)}, got {recipe.batch_size}")
+
+
+def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
+    """Linear over the first epoch, then a cosine to zero."""
+    total = recipe.epochs * steps_per_epoch
+    warm = min(steps_per_epoch, total // 2)
+    if step < warm:
+        return recipe.learning_rate * (step + 1) / warm
+    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / (total - warm)))
+
+
+def _train_supervised(recipe, graphdef, weights, images, labels, pixels, seed, progress):
+    carry, knobs = _start(recipe, weights)
+    classes = np.eye(weights[0]["head"]["kernel"][...].shape[1], dtype=np.float32)
+    for rows, key, rate in _schedule(recipe, len(labels), seed, progress):
+        augment_key, attack_key = jax.random.split(key)
+        batch = _augment(recipe.functions, augment_key, _scaled(images[rows]), classes[labels[rows]])
+        if recipe.attack is not None:
+            state = nnx.merge_state(carry.params, carry.statistics)
+            batch = (recipe.attack(graphdef, state, *batch, attack_key, *pixels), batch[1])
+        carry, _ = supervised_step(graphdef, carry, *batch, knobs._replace(learning_rate=rate), pixels)
+    return carry.average
+
+
+def _train_contrastive(recipe, graphdef, weights, images, labels, pixels, seed, progress):
+    """Khosla et al., section 3: encoder and projection first; the projection goes, a linear head comes."""
+    params, statistics = weights
+    width = params["head"]["kernel"][...].shape[0]
+    carry, knobs = _start(recipe, ((params, _projection(width, seed)), statistics))
+    targets = np.zeros((recipe.batch_size, 1), np.float32)
+    for rows, key, rate in _schedule(recipe, len(labels), seed, progress):
+        batch = _scaled(images[rows])
+        views = [_augment(recipe.functions, k, batch, targets)[0] for k in jax.random.split(key)]
+        names = np.tile(labels[rows] if recipe.objective == "supcon" else rows, 2).astype(np.int32)
+        step_knobs = knobs._replace(learning_rate=rate)
+        carry, _ = contrastive_step(graphdef, carry, jnp.concatenate(views), names, step_knobs, pixels)
+    (params, _), statistics = carry.average
+    state = nnx.merge_state(params, statistics)
+    size = recipe.batch_size
+    parts = [images[i : i + size] for i in range(0, len(images), size)]
+    parts[-1] = np.concatenate([parts[-1], images[: size - len(parts[-1])]])
+    found = np.concatenate([np.asarray(features(graphdef, state, _scaled(part), pixels)) for part in parts])
+    kernel, bias = linear_probe(found[: len(labels)], labels, params["head"]["kernel"][...].shape[1])
+    params["head"]["kernel"] = params["head"]["kernel"].replace(jnp.asarray(kernel))
+    params["head"]["bias"] = params["head"]["bias"].replace(jnp.asarray(bias))
+    return params, statistics
+
+
+def _start(recipe: Recipe, weights: tuple[Any, Any]) -> tuple[Progress, Knobs]:
+    params, statistics = weights
+    frozen = FREEZE[recipe.freeze]
+    trained = jax.tree_util.tree_map_with_path(lambda path, p: np.float32(not frozen(path, p.shape)), params)
+    numbers = (0.0, recipe.weight_decay, recipe.label_smoothing, recipe.ema_decay, recipe.temperature)
+    copy = jax.tree.map(jnp.copy, (params, statistics))  # donated apart from what it averages
+    return Progress(params, statistics, _MOMENTUM.init(params), copy), Knobs(*map(np.float32, numbers), trained)
+
+
+def _schedule(
+    recipe: Recipe, count: int, seed: int, progress: Callable[[int, int], None] | None
+) -> Iterator[tuple[np.ndarray, jax.Array, np.float32]]:
+    """(rows, key, learning rate) of each step; a step depends on its own number and the seed alone."""
+    size, root = recipe.batch_size, jax.random.key(seed)
+    per_epoch = count // size
+    for epoch in range(recipe.epochs):
+        order = epoch_order(count, seed, epoch)
+        for i in range(per_epoch):
+            step = epoch * per_epoch + i
+            rate = np.float32(learning_rate(recipe, step, per_epoch))
+            yield order[i * size : (i + 1) * size], jax.random.fold_in(root, step), rate
+        if progress is not None:
+            progress(epoch + 1, recipe.epochs)
+
+
+def _scaled(images: np.ndarray) -> np.ndarray:
+    return images.astype(np.float32) / np.float32(255)
+
+
+@cache
+def _compiled(augmentation: Augmentation) -> Callable:
+    return jax.jit(augmentation)
+
+
+def _augment(functions: tuple[Augmentation, ...], key: Any, images: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
+    for i, function in enumerate(functions):
+        images, targets = _compiled(function)(jax.random.fold_in(key, i), images, targets)
+    return images, targets
+
+
+@partial(jax.jit, static_argnames="graphdef", donate_argnames="carry")
+def supervised_step(
+    graphdef: Any, carry: Progress, images: jax.Array, targets: jax.Array, knobs: Knobs, pixels: Pixels
+) -> tuple[Progress, jax.Array]:
+    """One step of SGD on the cross entropy; returns the new progress and the loss before it."""
+
+    def loss(params: Any) -> tuple[jax.Array, Any]:
+        out, statistics = _forward(graphdef, params, carry.statistics, pixels.normalise(images))
+        return cross_entropy(out.logits, smooth_labels(targets, knobs.label_smoothing)), statistics
+
+    return _descend(loss, carry, knobs)
+
+
+@partial(jax.jit, static_argnames="graphdef", donate_argnames="carry")
+def contrastive_step(
+    graphdef: Any, carry: Progress, images: jax.Array, labels: jax.Array, knobs: Knobs, pixels: Pixels
+) -> tuple[Progress, jax.Array]:
+    """One step of SGD on the contrastive loss of projected features; `params` are (network, projection)."""
+
+    def loss(params: Any) -> tuple[jax.Array, Any]:
+        network, projection = params
+        out, statistics = _forward(graphdef, network, carry.statistics, pixels.normalise(images))
+        hidden = jax.nn.relu(jnp.matmul(out.features, projection["in"]) + projection["bias"][None])
+        return contrastive(jnp.matmul(hidden, projection["out"]), labels, knobs.temperature), statistics
+
+    return _descend(loss, carry, knobs)
+
+
+def _forward(graphdef: Any, params: Any, statistics: Any, x: jax.Array) -> tuple[Any, Any]:
+    model = nnx.merge(graphdef, params, statistics, copy=True)
+    out = model(x, train=True)
+    return out, nnx.state(model, nnx.Not(nnx.Param))
+
+
+def _descend(loss: Callable, carry: Progress, knobs: Knobs) -> tuple[Progress, jax.Array]:
+    (value, statistics), gradient = jax.value_and_grad(loss, has_aux=True)(carry.params)
+    gradient = jax.tree.map(
+        lambda g, p, trained: trained * (g + knobs.weight_decay * p), gradient, carry.params, knobs.trained
+    )
+    update, momentum = _MOMENTUM.update(gradient, carry.momentum)
+    params = jax.tree.map(lambda p, u: p - knobs.learning_rate * u, carry.params, update)
+    average = ema(carry.average, (params, statistics), knobs.ema_decay)
+    return Progress(params, statistics, momentum, average), value
+
+
+def ema(average: Any, new: Any, decay: float | jax.Array) -> Any:
+    """decay * average + (1 - decay) * new, leaf by leaf, in the form that leaves equal values as they are."""
+    return jax.tree.map(lambda a, x: x + decay * (a - x), average, new)
+
+
+@partial(jax.jit, static_argnames="graphdef")
+def features(graphdef: Any, state: Any, images: jax.Array, pixels: Pixels) -> jax.Array:
+    """(n, H, W, 3) images in 0..1 -> (n, D), with running statistics."""
+    return nnx.merge(graphdef, state)(pixels.normalise(images)).features
+
+
+def _projection(width: int, seed: int) -> dict[str, jax.Array]:
+    rng = np.random.default_rng([seed, width])
+    arrays = {
+        "in": rng.normal(0, np.sqrt(2 / width), (width, width)),
+        "bias": np.zeros(width),
+        "out": rng.normal(0, np.sqrt(1 / width), (width, EMBEDDING)),
+    }
+    return {name: jnp.asarray(array, jnp.float32) for name, array in arrays.items()}
+
+
+def linear_probe(
+    rows: np.ndarray, labels: np.ndarray, num_classes: int, penalty: float = PROBE_PENALTY
+) -> tuple[np.ndarray, np.ndarray]:
+    """Multinomial logistic regression on standardised features, in float64 on the host.
+
+    Args:
+      rows: (n, D) features.
+      labels: (n,) in 0..num_classes-1.
+      penalty: on half the squared length of the weights of standardised features.
+
+    Returns:
+      kernel (D, K) and bias (K,) for the features as given, float32.
+    """
+    x = np.asarray(rows, np.float64)
+    centre, spread = x.mean(axis=0), x.std(axis=0)
+    spread = np.where(spread > 0, spread, 1.0)
+    x = (x - centre) / spread
+    targets = np.eye(num_classes)[labels]
+
+    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        weights = flat.reshape(-1, num_classes)
+        logits = x @ weights[:-1] + weights[-1]
+        logits -= logits.max(axis=1, keepdims=True)
+        log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        residual = (np.exp(log_p) - targets) / len(x)
+        gradient = np.vstack([x.T @ residual + penalty * weights[:-1], residual.sum(axis=0)])
+        value = -(targets * log_p).sum() / len(x) + penalty / 2 * (weights[:-1] ** 2).sum()
+        return value, gradient.ravel()
+
+    start = np.zeros((x.shape[1] + 1) * num_classes)
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 500})
+    weights = found.x.reshape(-1, num_classes)
+    kernel = weights[:-1] / spread[:, None]
+    return kernel.astype(np.float32), (weights[-1] - centre @ kernel).astype(np.float32)
