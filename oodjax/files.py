@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -57,8 +58,10 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 def remove_partial(folder: Path) -> None:
     """Deletes what a killed run left half-written in `folder`."""
-    for leftover in folder.rglob(".*.partial"):
-        if leftover.is_file():
+    for leftover in list(folder.rglob(".*.partial")):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
             leftover.unlink(missing_ok=True)
 
 

@@ -46,7 +46,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
-    names = {"nargs": "+", "default": ["all"], "metavar": "NAME"}
+    names: dict[str, Any] = {"nargs": "+", "default": ["all"], "metavar": "NAME"}
     parser.add_argument("preset", nargs="?", default="digits", help=f"the study to run: {', '.join(PRESETS)}")
     parser.add_argument("--models", **names, help="checkpoints, separated by spaces or commas")
     parser.add_argument("--detectors", **names, help="detectors, separated by spaces or commas")
@@ -158,8 +158,10 @@ def _run(study: Study, folder: Path) -> None:
     counts = study.counts
     console.print(
         f"decoded {counts.decoded} images once for {len(study.models)} models; {counts.forwards} forward passes "
-        f"and {counts.odin_passes} passes of ODIN's in {time.perf_counter() - start:.0f} s",
+        f"and {counts.odin_passes} passes of ODIN's on {study.extractor.mesh.size} "
+        f"device{'s' * (study.extractor.mesh.size > 1)} in {time.perf_counter() - start:.0f} s",
         highlight=False,
+        soft_wrap=True,
     )
     for name, what in (
         ("results.csv", "one row per model, detector and set"), ("models.csv", "accuracy and ECE"),
@@ -253,6 +255,15 @@ def _manifest(study: Study) -> dict[str, Any]:
             model: {n: choice.points[i][1] for n, i in choice.selected.items()}
             for model in study.models
             for choice in [study.choice(model)]
+        },
+        "selected_columns": {
+            model: {n: i for n, i in study.choice(model).selected.items() if n in study.detectors}
+            for model in study.models
+        },
+        "units": {
+            model: {s.name: str(path.relative_to(study.folder)) for s in study.test_sets
+                    if (path := study.find(model, s)) is not None}
+            for model in study.models
         },
         "decoded_images": study.counts.decoded,
     }  # fmt: skip

@@ -176,7 +176,8 @@ class TrainStatistics:
         """
         if not 0 < bank_fraction <= 1:
             raise ValueError(f"bank_fraction must lie in (0, 1], got {bank_fraction}")
-        state, rows, bank = None, 0, BankBuilder(bank_fraction, seed)
+        state: Accumulator | None = None
+        rows, bank = 0, BankBuilder(bank_fraction, seed)
         for outputs in [batches] if isinstance(batches, Outputs) else batches:
             _check(outputs, head)
             outputs = canonical(outputs)
@@ -216,16 +217,16 @@ class TrainStatistics:
         shift = other.origin - self.origin
         spread = np.outer(other.label_sums.sum(axis=0), shift)
         moved = other.second + spread + spread.T + other.count * np.outer(shift, shift)
-        gram = {
+        gram: dict[str, Any] = {
             name: None if a is None else (np.minimum(a[0], b[0]), np.maximum(a[1], b[1]))
             for name in ("gram_predicted", "gram_labelled")
             for a, b in [(getattr(self, name), getattr(other, name))]
         }
-        joined = {
+        joined: dict[str, Any] = {
             name: None if getattr(self, name) is None else np.concatenate([getattr(self, name), getattr(other, name)])
             for name in ("features", "energies", "keys", "layer_means")
         }
-        sums = {
+        sums: dict[str, Any] = {
             name: getattr(self, name) + getattr(other, name)
             for name in ("label_counts", "predicted_counts", "correct_counts", "softmax_sums", "max_logit_sum")
         }

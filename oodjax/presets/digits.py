@@ -11,8 +11,8 @@ from flax import nnx
 from oodjax.data import digits
 from oodjax.files import code_fingerprint, fingerprint
 from oodjax.models import ResNetConfig, fold_batch_norm, initialize
+from oodjax.models.checkpoint import flat_arrays, read_manifest, save
 from oodjax.models.checkpoint import load as load_checkpoint
-from oodjax.models.checkpoint import read_manifest, save
 from oodjax.outputs import Head
 from oodjax.study import Network, Preset
 from oodjax.training.recipes import RECIPES
@@ -59,9 +59,9 @@ def load(folder: Path, precision: str) -> Network:
     model = load_checkpoint(folder, precision)
     manifest = read_manifest(folder)
     assert manifest is not None
-    folded = fold_batch_norm(model)
-    graphdef, state = nnx.split(folded)
-    return Network(graphdef, state, Head(folded.head.kernel[...], folded.head.bias[...]), manifest["weights"])
+    arrays = flat_arrays(model)
+    graphdef, state = nnx.split(fold_batch_norm(model))
+    return Network(graphdef, state, Head(arrays["head/kernel"], arrays["head/bias"]), manifest["weights"])
 
 
 PRESET = Preset(

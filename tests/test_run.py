@@ -1,0 +1,66 @@
+"""The command line: bad input is one clear line and exit code 2, and nothing is written."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from oodjax.detectors import NAMES
+from oodjax.run import main, parse
+
+BAD = {
+    "preset": (["nonsense"], ["nonsense", "digits"]),
+    "detector": (["--detectors", "msp,foo"], ["foo", *NAMES]),
+    "model": (["--models", "resnet9000"], ["resnet9000", "baseline", "simclr"]),
+    "dataset": (["--datasets", "svhn"], ["svhn", "letters", "unit_tests"]),
+    "precision": (["--precision", "int4"], ["int4", "float32", "bfloat16"]),
+    "batch size": (["--batch-size", "0"], ["0", "at least 1"]),
+    "batch size type": (["--batch-size", "many"], ["many"]),
+    "seed": (["--seed", "-1"], ["-1", "4294967295"]),
+    "option": (["--banana"], ["--banana"]),
+    "abbreviated option": (["--det", "msp"], ["--det"]),
+}
+
+
+@pytest.mark.parametrize("arguments, named", BAD.values(), ids=BAD)
+def test_bad_input_is_one_line(arguments, named, tmp_path, capsys):
+    folder = tmp_path / "out"
+    with pytest.raises(SystemExit) as stopped:
+        main([*arguments, "--out", str(folder)])
+    captured = capsys.readouterr()
+    assert stopped.value.code == 2
+    assert captured.err.count("\n") == 1 and captured.out == ""
+    for word in named:
+        assert word in captured.err
+    assert not folder.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, capsys):
+    file = tmp_path / "file"
+    file.write_text("precious")
+    with pytest.raises(SystemExit) as stopped:
+        main(["--out", str(file / "inside")])
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert str(file) in error and "--out" in error and error.count("\n") == 1
+    assert file.read_text() == "precious"
+
+
+def test_help_explains_each_option_with_its_default():
+    done = subprocess.run([sys.executable, "-m", "oodjax.run", "--help"], capture_output=True, text=True, check=True)
+    for option in ("--models", "--detectors", "--datasets", "--seed", "--precision", "--batch-size", "--out"):
+        assert option in done.stdout
+    assert done.stdout.count("default:") >= 7
+
+
+def test_names_come_with_spaces_or_commas():
+    assert parse(["--detectors", "msp,knn", "vim"]).detectors == ["msp,knn", "vim"]
+
+
+def test_an_error_ends_without_a_traceback():
+    command = [sys.executable, "-m", "oodjax.run", "digits", "--detectors", "nope"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ})
+    assert done.returncode == 2 and "Traceback" not in done.stderr and done.stderr.count("\n") == 1
