@@ -14,7 +14,7 @@ from benchmarks.timing import Timing, measure
 from oodjax import Head, TrainStatistics, detectors, odin_scores
 from oodjax.detectors import score_all, search_space
 from oodjax.extract import _normalize, forward
-from oodjax.models.resnet import ResNet, ResNetConfig, fold_batch_norm
+from oodjax.models.resnet import ResNetConfig, fold_batch_norm, initialize
 
 MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
 # Work of one image: 8.18 GFLOP and 54.7 MB in bfloat16, one kernel per convolution (batch norm folded). The roofline is
@@ -31,8 +31,7 @@ def bare(graphdef: Any, state: Any, images: jax.Array, mean: jax.Array, std: jax
 
 def network(precision: str) -> tuple[Any, Any]:
     """A ResNet-50 with random weights, batch norm folded."""
-    model = ResNet(ResNetConfig.resnet50(), rngs=nnx.Rngs(0), dtype=jnp.dtype(precision))
-    return nnx.split(fold_batch_norm(model))
+    return nnx.split(fold_batch_norm(initialize(ResNetConfig.resnet50(), 0, precision)))
 
 
 def run(batch: int, repeats: int, precision: str = "float32", train: int = 256) -> dict[str, Any]:

@@ -152,9 +152,7 @@ def _run(study: Study, folder: Path) -> None:
     tables.write(folder)
     write_text(folder / "run.json", json.dumps(_manifest(study), indent=2) + "\n")
     _print_tables(console, tables)
-    notes = sorted({note for model in study.models for note in study.choice(model).notes})
-    for note in notes:
-        console.print(f"note: {note}", highlight=False)
+    _print_notes(console, study)
     counts = study.counts
     console.print(
         f"decoded {counts.decoded} images once for {len(study.models)} models; {counts.forwards} forward passes "
@@ -202,31 +200,47 @@ def _evaluate(study: Study, progress: Any) -> None:
 
 
 def _print_sets(console: Console, study: Study) -> None:
-    from rich.table import Table
-
-    table = Table("set", "category", "images", "sha256", title=f"data of {study.preset.name}, seed {study.seed}")
+    table = _table(f"data of {study.preset.name}, seed {study.seed}")
+    for name in ("set", "category", "images", "sha256"):
+        table.add_column(name, justify="right" if name == "images" else "left", no_wrap=True)
     for s in (*study.shared_sets, *study.test_sets):
         table.add_row(s.name, s.category, str(s.count), s.sha256[:16])
     console.print(table)
 
 
 def _print_tables(console: Console, tables: Tables) -> None:
-    from rich.table import Table
-
     from oodjax.results import per_detector, per_model
 
-    table = Table("model", "category", title="mean +- std over detectors and sets, in percent")
-    for name in ("accuracy", "ECE", "AUROC", "FPR95"):
-        table.add_column(name, justify="right")
-    for row in per_model(tables).itertuples():
-        table.add_row(
-            row.model, row.category, f"{row.accuracy:.2f}", f"{row.ece:.2f}", f"{row.auroc:.2f} +- {row.auroc_std:.2f}",
-            f"{row.fpr95:.2f} +- {row.fpr95_std:.2f}",
-        )  # fmt: skip
+    table = _table("mean +- std over detectors and sets, in percent")
+    for name in ("model", "category", "accuracy", "ECE", "AUROC", "FPR95"):
+        table.add_column(name, justify="left" if name in ("model", "category") else "right", no_wrap=True)
+    for row in per_model(tables).to_dict("records"):
+        figures = [f"{row[name]:.1f} +- {row[f'{name}_std']:.1f}" for name in ("auroc", "fpr95")]
+        table.add_row(row["model"], row["category"], f"{row['accuracy']:.2f}", f"{row['ece']:.2f}", *figures)
     console.print(table)
-    best = per_detector(tables)
-    leaders = ", ".join(f"{row.detector} {row.auroc:.2f}" for row in best.head(5).itertuples())
-    console.print(f"best detectors by mean AUROC: {leaders}", highlight=False)
+    best = per_detector(tables).head(5).to_dict("records")
+    leaders = ", ".join(f"{row['detector']} {row['auroc']:.1f}" for row in best)
+    console.print(f"best detectors by mean AUROC: {leaders}", highlight=False, soft_wrap=True)
+
+
+def _table(title: str) -> Any:
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    return Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0), title_justify="left")
+
+
+def _print_notes(console: Console, study: Study) -> None:
+    """What the search left out, a line a detector."""
+    notes: dict[str, list[str]] = {}
+    for model in study.models:
+        for note in study.choice(model).notes:
+            name, text = note.split(": ", 1)
+            if name in study.detectors and text not in notes.setdefault(name, []):
+                notes[name].append(text)
+    for name, texts in notes.items():
+        reasons = "; ".join(text.removeprefix("left out: ") for text in texts)
+        console.print(f"note: {name}: grid points left out: {reasons}", highlight=False, soft_wrap=True)
 
 
 def _manifest(study: Study) -> dict[str, Any]:
