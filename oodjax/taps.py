@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 
 POWERS = 10
+TILE = 14_336  # floats of a tile, 56 KiB: within a core's second-level cache together with its power
 
 
 def summarize(feature_maps: Sequence[jax.Array], powers: int = POWERS) -> tuple[jax.Array, jax.Array]:
@@ -47,11 +49,32 @@ def gram_rows(maps: jax.Array, powers: int) -> jax.Array:
     """(n, positions, C) float32 -> (n, powers, C): see `summarize`."""
     largest = jnp.abs(maps).max(axis=(1, 2), keepdims=True)
     scale = jnp.where(largest > 0, largest, 1.0)
-    base = maps / scale
-    power, rows = base, []
-    for p in range(1, powers + 1):
+    sums = jax.lax.platform_dependent(
+        maps / scale, cpu=partial(_power_sums_by_tile, powers=powers), default=partial(_power_sums, powers=powers)
+    )
+    inverse = 1.0 / jnp.arange(1, powers + 1, dtype=jnp.float32)
+    return jnp.sign(sums) * jnp.abs(sums) ** inverse[None, :, None] * scale**2
+
+
+def _power_sums(base: jax.Array, powers: int) -> jax.Array:
+    """(..., positions, C) -> (..., powers, C): sum_x F_i(x)^p S_p(x) for p = 1..powers."""
+    power, sums = base, []
+    for _ in range(powers):
         totals = power.sum(axis=-1)
-        row = jnp.einsum("nxc,nx->nc", power, totals, precision="highest")
-        rows.append(jnp.sign(row) * jnp.abs(row) ** (1.0 / p))
+        sums.append(jnp.einsum("...xc,...x->...c", power, totals, precision="highest"))
         power = power * base
-    return jnp.stack(rows, axis=1) * scale**2
+    return jnp.stack(sums, axis=-2)
+
+
+def _power_sums_by_tile(base: jax.Array, powers: int) -> jax.Array:
+    """The same, some positions of one image at a time: on a CPU all powers of a tile stay in its cache."""
+    n, positions, channels = base.shape
+    rows = max(1, min(positions, TILE // channels))
+    tiles = -(-positions // rows)
+    padded = jnp.pad(base, ((0, 0), (0, tiles * rows - positions), (0, 0)))  # zeros add nothing to any power
+
+    def image(maps: jax.Array) -> jax.Array:
+        start = jnp.zeros((powers, channels), jnp.float32)
+        return jax.lax.scan(lambda total, tile: (total + _power_sums(tile, powers), None), start, maps)[0]
+
+    return jax.lax.map(image, padded.reshape(n, tiles, rows, channels))
