@@ -45,6 +45,13 @@ def _digest(arrays: dict[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
+def _digest_files(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        digest.update(f"{path.relative_to(folder).as_posix()}:{path.stat().st_size}".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
 def save(folder: Path, model: ResNet, **facts: Any) -> str:
     """Writes `model` and its manifest; returns the hash of the weights.
 
@@ -54,12 +61,13 @@ def save(folder: Path, model: ResNet, **facts: Any) -> str:
       **facts: JSON values kept in the manifest, such as recipe and seed.
     """
     arrays = flat_arrays(model)
-    manifest = {"config": dataclasses.asdict(model.config), "weights": _digest(arrays), **facts}
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(partial.absolute() / WEIGHTS, arrays)
+    hashes = {"weights": _digest(arrays), "files": _digest_files(partial / WEIGHTS)}
+    manifest = {"config": dataclasses.asdict(model.config), **hashes, **facts}
     (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     for path in sorted(partial.rglob("*")):
         _sync(path)
@@ -84,12 +92,15 @@ def load(folder: Path, dtype: Any = "float32") -> ResNet:
     """The model of a checkpoint, batch norm not folded, computing in `dtype`.
 
     Raises:
-      CheckpointError: no manifest; arrays missing, left over or of another shape; weights other than the manifest's.
+      CheckpointError: no manifest; files or weights other than the manifest's; arrays missing, left over or of another
+        shape.
     """
     manifest = read_manifest(folder)
     if manifest is None:
         raise CheckpointError(f"{folder} holds no finished checkpoint: {MANIFEST} is missing")
-    config = {k: tuple(v) if isinstance(v, list) else v for k, v in manifest["config"].items()}
+    if _digest_files(folder / WEIGHTS) != manifest["files"]:  # before Orbax reads: it takes damaged files badly
+        raise CheckpointError(f"{folder / WEIGHTS} is damaged; delete {folder} to make it anew")
+    config: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in manifest["config"].items()}
     graphdef, target = nnx.split(abstract(ResNetConfig(**config), dtype))
     arrays = _read_arrays(folder / WEIGHTS)
     filled = fill(target, arrays, str(folder))
@@ -100,12 +111,9 @@ def load(folder: Path, dtype: Any = "float32") -> ResNet:
 
 def _read_arrays(folder: Path) -> dict[str, np.ndarray]:
     with ocp.StandardCheckpointer() as checkpointer:
-        try:
-            stored = dict(checkpointer.metadata(folder.absolute()).item_metadata)
-            target = {name: jax.ShapeDtypeStruct(m.shape, m.dtype) for name, m in stored.items()}
-            arrays = checkpointer.restore(folder.absolute(), target)
-        except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{folder} cannot be read; delete the checkpoint to make it anew: {error}") from error
+        stored = dict(checkpointer.metadata(folder.absolute()).item_metadata)
+        target = {name: jax.ShapeDtypeStruct(m.shape, m.dtype) for name, m in stored.items()}
+        arrays = checkpointer.restore(folder.absolute(), target)
     return {name: np.asarray(array) for name, array in arrays.items()}
 
 

@@ -92,7 +92,8 @@ def texture(key: jax.Array, images: jax.Array, targets: jax.Array) -> tuple[jax.
     other = other * energy / other.sum(axis=(1, 2), keepdims=True)
     other = other + jnp.where(frequency > 0, 0.0, amplitude)
     mixed = amplitude * (1.0 - share) + other * share
-    shaped = jnp.fft.ifft2(spectrum * (mixed / jnp.maximum(amplitude, 1e-6)), axes=(1, 2)).real
+    ratio = (mixed / jnp.maximum(amplitude, 1e-6)).astype(spectrum.dtype)
+    shaped = jnp.fft.ifft2(spectrum * ratio, axes=(1, 2)).real
     colour = jax.random.uniform(colour_key, (2, n, 1, 1, 3), minval=-0.4, maxval=0.4)
     return (shaped * (1.0 + share * colour[0]) + share * colour[1]).clip(0, 1), targets
 

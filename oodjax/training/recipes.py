@@ -42,7 +42,7 @@ class Recipe:
 
     name: str
     category: str
-    epochs: int = 30
+    epochs: int = 20
     batch_size: int = 64
     learning_rate: float = 0.1
     weight_decay: float = 5e-4
@@ -90,7 +90,7 @@ def _among(field: str, value: str, valid: Any) -> None:
 
 def _adversarial(name: str, norm: str, eps: float) -> Recipe:
     attack = PGD(norm, eps, steps=3, step_size=eps / 2)
-    return Recipe(name, "adversarial", epochs=20, augment=("shift",), attack=attack)
+    return Recipe(name, "adversarial", epochs=16, attack=attack)
 
 
 RECIPES: dict[str, Recipe] = {
@@ -107,12 +107,12 @@ RECIPES: dict[str, Recipe] = {
         Recipe("randaugment", "augmentations", augment=("shift", "randaugment")),
         Recipe("noise", "augmentations", augment=("shift", "noise")),
         Recipe("texture", "augmentations", augment=("shift", "texture")),
-        Recipe("simclr", "ssl", batch_size=128, augment=("views",), objective="simclr", epochs=60),
+        Recipe("simclr", "ssl", batch_size=128, augment=("views",), objective="simclr", epochs=30),
         Recipe("supcon", "ssl", batch_size=128, augment=("views",), objective="supcon"),
         Recipe("label_smoothing", "improved", label_smoothing=0.1),
-        Recipe("ema", "improved", ema_decay=0.98),
+        Recipe("ema", "improved", ema_decay=0.99),
         Recipe(
-            "torchvision2", "improved", epochs=60, label_smoothing=0.1, ema_decay=0.98,
+            "torchvision2", "improved", epochs=40, label_smoothing=0.1, ema_decay=0.99,
             augment=("shift", "mixup_or_cutmix"),
         ),
         Recipe("random_filters", "freezing", freeze="spatial_filters"),

@@ -74,11 +74,11 @@ def train(
       The state of `ResNet(config)`; `nnx.update` a model with it or merge it with the graph definition.
     """
     _check(recipe, config, images, labels)
-    graphdef, params, statistics = nnx.split(initialize(config, seed), nnx.Param, ...)
+    split: Any = nnx.split(initialize(config, seed), nnx.Param, ...)
+    graphdef, params, statistics = split
     pixels = Pixels(jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32))
     run = _train_supervised if recipe.objective == "supervised" else _train_contrastive
-    with jax.numpy_dtype_promotion("standard"):
-        params, statistics = run(recipe, graphdef, (params, statistics), images, labels, pixels, seed, progress)
+    params, statistics = run(recipe, graphdef, (params, statistics), images, labels, pixels, seed, progress)
     return nnx.merge_state(params, statistics)
 
 
@@ -122,10 +122,10 @@ def _train_contrastive(recipe, graphdef, weights, images, labels, pixels, seed, 
     params, statistics = weights
     width = params["head"]["kernel"][...].shape[0]
     carry, knobs = _start(recipe, ((params, _projection(width, seed)), statistics))
-    targets = np.zeros((recipe.batch_size, 1), np.float32)
+    classes = np.eye(params["head"]["kernel"][...].shape[1], dtype=np.float32)
     for rows, key, rate in _schedule(recipe, len(labels), seed, progress):
         batch = _scaled(images[rows])
-        views = [_augment(recipe.functions, k, batch, targets)[0] for k in jax.random.split(key)]
+        views = [_augment(recipe.functions, k, batch, classes[labels[rows]])[0] for k in jax.random.split(key)]
         names = np.tile(labels[rows] if recipe.objective == "supcon" else rows, 2).astype(np.int32)
         step_knobs = knobs._replace(learning_rate=rate)
         carry, _ = contrastive_step(graphdef, carry, jnp.concatenate(views), names, step_knobs, pixels)
@@ -145,9 +145,16 @@ def _start(recipe: Recipe, weights: tuple[Any, Any]) -> tuple[Progress, Knobs]:
     params, statistics = weights
     frozen = FREEZE[recipe.freeze]
     trained = jax.tree_util.tree_map_with_path(lambda path, p: np.float32(not frozen(path, p.shape)), params)
-    numbers = (0.0, recipe.weight_decay, recipe.label_smoothing, recipe.ema_decay, recipe.temperature)
+    knobs = Knobs(
+        learning_rate=np.float32(0),
+        weight_decay=np.float32(recipe.weight_decay),
+        label_smoothing=np.float32(recipe.label_smoothing),
+        ema_decay=np.float32(recipe.ema_decay),
+        temperature=np.float32(recipe.temperature),
+        trained=trained,
+    )
     copy = jax.tree.map(jnp.copy, (params, statistics))  # donated apart from what it averages
-    return Progress(params, statistics, _MOMENTUM.init(params), copy), Knobs(*map(np.float32, numbers), trained)
+    return Progress(params, statistics, _MOMENTUM.init(params), copy), knobs
 
 
 def _schedule(
