@@ -76,6 +76,11 @@ class Extractor:
     def rows(self) -> int:
         return -(-self.batch_size // self.mesh.size) * self.mesh.size
 
+    @property
+    def split(self) -> NamedSharding:
+        """Samples shared out over the devices."""
+        return NamedSharding(self.mesh, PartitionSpec("batch"))
+
     def replicate(self, tree: Any) -> Any:
         """The tree on every device."""
         return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
@@ -88,9 +93,8 @@ class Extractor:
         The next batch is sent while the caller works on this one: nothing here waits for the device.
         """
         mean, std = self.replicate((np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)))
-        split = NamedSharding(self.mesh, PartitionSpec("batch"))
         for batch in batches(images, labels, self.rows):
-            x, y, mask = jax.device_put((batch.images, batch.labels, batch.mask), split)
+            x, y, mask = jax.device_put((batch.images, batch.labels, batch.mask), self.split)
             outputs = forward(graphdef, state, x, mean, std).replace(labels=y)
             count = int(batch.mask.sum())
             self.counts.forwards += count

@@ -183,7 +183,7 @@ class TrainStatistics:
             outputs = canonical(outputs)
             rows = rows or min(block, len(outputs))
             for row in range(0, len(outputs), rows):
-                part, mask = _pad(outputs[row : row + rows], rows)
+                part, mask = pad(outputs[row : row + rows], rows)
                 state = start(part, mask) if state is None else state
                 state = step(state, part, mask)
             bank.add(outputs)
@@ -381,7 +381,8 @@ def canonical(outputs: Outputs) -> Outputs:
     )  # fmt: skip
 
 
-def _pad(outputs: Outputs, rows: int) -> tuple[Outputs, jax.Array]:
+def pad(outputs: Outputs, rows: int) -> tuple[Outputs, jax.Array]:
+    """Zero rows appended up to `rows`, and the mask of the real ones."""
     n = len(outputs)
     padded = jax.tree.map(lambda x: jnp.pad(x, [(0, rows - n)] + [(0, 0)] * (x.ndim - 1)), outputs)
     return padded, jnp.arange(rows) < n

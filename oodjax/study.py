@@ -19,7 +19,7 @@ from oodjax.extract import Counts, Extractor, to_host
 from oodjax.files import code_fingerprint, fingerprint, read_arrays, write_arrays
 from oodjax.outputs import Head, Outputs, concatenate
 from oodjax.selection import select
-from oodjax.statistics import BankBuilder, TrainStatistics
+from oodjax.statistics import BankBuilder, TrainStatistics, pad
 
 # What decides the numbers of a unit; an edit elsewhere leaves finished units valid.
 UNIT_CODE = (
@@ -215,7 +215,7 @@ class Study:
             for s in (self.data.id_val, self.data.ood_val)
         )
         points, notes = self._fit(stats, id_val, with_odin)
-        scores = np.asarray(score_points(points, concatenate([id_val, ood_val])))
+        scores = self._score_cached(points, concatenate([id_val, ood_val]).replace(labels=None))
         self._write_choice(model, points, notes, scores[: len(id_val)], scores[len(id_val) :], with_odin)
         yield self.data.id_val.name
         for image_set in missing:
@@ -245,6 +245,16 @@ class Study:
             points += [point.fit(stats, validation) for point in found]
             notes += left_out
         return self.extractor.replicate(tuple(points)), notes
+
+    def _score_cached(self, points: tuple[Detector, ...], outputs: Outputs) -> np.ndarray:
+        """Scores of cached outputs, in blocks of the pass's own shape: the program that serves the test sets."""
+        rows, split = self.extractor.rows, self.extractor.split
+        parts = []
+        for start in range(0, len(outputs), rows):
+            block = outputs[start : start + rows]
+            padded, _ = jax.device_put(pad(block, rows), split)
+            parts.append((score_points(points, padded), len(block)))
+        return to_host(parts)
 
     def _write_choice(
         self, model: str, points: Sequence[Detector], notes: Sequence[str], id_scores: np.ndarray,

@@ -1,4 +1,4 @@
-"""The study end to end, with real checkpoints trained for an epoch: counts, compilations, units, killing, devices."""
+"""The study end to end: counts, compilations, units, killing, devices."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ import pandas as pd
 import pytest
 
 from oodjax import extract, metrics
-from oodjax.data import digits
+from oodjax.data import ImageSet, digits
 from oodjax.detectors import NAMES
-from oodjax.presets import digits as preset_module
-from oodjax.presets.digits import PRESET
+from oodjax.models import initialize
+from oodjax.models.checkpoint import save
+from oodjax.presets.digits import CONFIG, PRESET, _key
 from oodjax.results import per_model, tabulate
 from oodjax.study import Study
 from oodjax.training.recipes import RECIPES
@@ -26,30 +27,39 @@ from oodjax.training.recipes import RECIPES
 SETS = ("letters", "unit_tests")
 
 
+def part(image_set: ImageSet, count: int) -> ImageSet:
+    return dataclasses.replace(image_set, images=image_set.images[:count], labels=image_set.labels[:count])
+
+
 @pytest.fixture(scope="module")
 def data():
-    return digits.load(0)
+    """The digits study's data, a share of each set."""
+    full = digits.load(0)
+    return dataclasses.replace(
+        full, train=part(full.train, 300), id_val=part(full.id_val, 100), id_test=part(full.id_test, 100),
+        ood_val=part(full.ood_val, 60), ood_tests=tuple(part(s, 60) for s in full.ood_tests),
+    )  # fmt: skip
+
+
+def make_untrained(model, data, seed, folder):
+    """A checkpoint of the real network with random weights; training has its own tests, and the killed run below."""
+    place = list(RECIPES).index(model)
+    save(folder, initialize(CONFIG, place), key=_key(model, data.train.sha256, seed), seed=seed)
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory, data):
-    """Sixteen checkpoints of one epoch each, scored on two sets."""
-    quick = {name: dataclasses.replace(r, epochs=1) for name, r in RECIPES.items()}
+    """Sixteen checkpoints scored on two sets."""
     models = tuple(n for n in RECIPES if n != "torchvision2")
     assert len(models) == 16
-    patch = pytest.MonkeyPatch()
-    patch.setattr(preset_module, "RECIPES", quick)
-    preset_module._key.cache_clear()
-    folder = tmp_path_factory.mktemp("study")
-    made = Study(PRESET, data, folder, models, NAMES, SETS)
+    preset = dataclasses.replace(PRESET, make=make_untrained)
+    made = Study(preset, data, tmp_path_factory.mktemp("study"), models, NAMES, SETS, batch_size=64)
     extract.forward.clear_cache()
     extract.odin.clear_cache()
     for model in models:
         made.make_checkpoint(model)
         list(made.evaluate(model))
-    yield made
-    patch.undo()
-    preset_module._key.cache_clear()
+    return made
 
 
 def test_one_program_serves_sixteen_checkpoints(study):
@@ -99,7 +109,7 @@ def test_selection_is_the_first_best_on_validation(study):
 
 
 def test_batch_size_does_not_change_scores(study, tmp_path):
-    other = dataclasses.replace(study, folder=study.folder, batch_size=100, models=("noise",))
+    other = dataclasses.replace(study, folder=study.folder, batch_size=50, models=("noise",))
     unit = study.unit("noise", study.test_sets[1])
     for model_file in (study.folder / "units" / "noise").iterdir():
         model_file.rename(tmp_path / model_file.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -199,7 +200,12 @@ def initialize(config: ResNetConfig, seed: int, dtype: Any = jnp.float32) -> Res
 
 
 def abstract(config: ResNetConfig, dtype: Any = jnp.float32) -> ResNet:
-    """The model with shapes in place of arrays."""
+    """The model with shapes in place of arrays; one object per configuration, not to be changed."""
+    return _abstract(config, jnp.dtype(dtype).name)
+
+
+@cache
+def _abstract(config: ResNetConfig, dtype: str) -> ResNet:
     return nnx.eval_shape(lambda: ResNet(config, dtype=dtype, rngs=nnx.Rngs(0)))
 
 

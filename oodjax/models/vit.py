@@ -1,4 +1,4 @@
-"""Vision Transformer (Dosovitskiy et al., ICLR 2021) in flax.nnx, with the variants that published weights differ in."""
+"""Vision Transformer (Dosovitskiy et al., ICLR 2021) in flax.nnx, with the variants of published weights."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class ViTConfig:
       epsilon: of every layer norm.
       gelu: "erf" (exact; torch's default) or "tanh" (approximate; differs by up to 5e-4 per activation).
       representation: width of a tanh layer between pooling and head ("pre-logits"); 0 for none.
-      taps: the token sequence after these numbers of blocks goes to GRAM and ATS. The default is the end of each of four
-        equal groups of blocks; the last one lies before the final norm.
+      taps: the token sequence after these numbers of blocks goes to GRAM and ATS. The default is the end of each of
+        four equal groups of blocks; the last one lies before the final norm.
     """
 
     depth: int = 12
@@ -116,12 +116,12 @@ class ViT(nnx.Module):
         init = nnx.initializers.truncated_normal(0.02)
         self.positions = nnx.Param(init(rngs.params(), (1, tokens, config.width)))
         self.blocks = nnx.List([Block(config, dtype, rngs) for _ in range(config.depth)])
-        self.norm = nnx.data(None if config.norm == "none" else _layer_norm(config, jnp.float32, rngs))
+        self.norm: Any = nnx.data(None if config.norm == "none" else _layer_norm(config, jnp.float32, rngs))
         represent, inputs = None, config.width
         if config.representation:
             represent = nnx.Linear(config.width, config.representation, precision="highest", rngs=rngs)
             inputs = config.representation
-        self.represent = nnx.data(represent)
+        self.represent: Any = nnx.data(represent)
         self.head = nnx.Linear(inputs, config.num_classes, precision="highest", rngs=rngs)
 
     def __call__(self, images: jax.Array) -> ModelOutput:
