@@ -151,6 +151,7 @@ def _run(study: Study, folder: Path) -> None:
     tables = tabulate(study)
     tables.write(folder)
     write_text(folder / "run.json", json.dumps(_manifest(study), indent=2) + "\n")
+    report = _report(console, folder)
     _print_tables(console, tables)
     _print_notes(console, study)
     counts = study.counts
@@ -161,12 +162,29 @@ def _run(study: Study, folder: Path) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    console.print(f"  {report}: the report, opens in a browser", highlight=False, soft_wrap=True)
     for name, what in (
         ("results.csv", "one row per model, detector and set"), ("models.csv", "accuracy and ECE"),
         ("run.json", "configuration, versions, data hashes"), ("checkpoints", "trained networks"),
         ("units", "scores, logits and features"),
     ):  # fmt: skip
         console.print(f"  {folder / name}: {what}", highlight=False, soft_wrap=True)
+
+
+def _report(console: Console, folder: Path) -> Path:
+    """The report's page, made anew only when the tables, the manifest or the report's code have changed."""
+    from oodjax.files import code_fingerprint, fingerprint, write_text
+
+    made_from = [(folder / name).read_text() for name in ("results.csv", "models.csv", "run.json")]
+    key = fingerprint([*made_from, code_fingerprint("report", "analysis", "zoo")])
+    page, stamp = folder / "report" / "index.html", folder / "report" / "made-from.txt"
+    if not (page.exists() and stamp.exists() and stamp.read_text() == key):
+        from oodjax.report import write
+
+        with console.status("drawing the report"):
+            page = write(folder)
+        write_text(stamp, key)
+    return page
 
 
 @contextmanager

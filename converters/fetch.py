@@ -1,0 +1,107 @@
+"""Downloads through huggingface_hub: progress, resumed transfers, checksums kept beside the file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from converters.envelopes import parse_second
+from converters.errors import ConversionError, problem
+from converters.files import sha256
+from oodjax import zoo
+
+HUB_FILE = "model.safetensors"
+
+
+def fetch_checkpoint(checkpoint: zoo.Checkpoint, folder: Path) -> list[Path]:
+    """The files of a checkpoint of the zoo, downloaded into `folder` unless they are there.
+
+    Raises:
+      ConversionError: published where no program can fetch it, or no network; names the file to fetch by hand.
+    """
+    file = f"{checkpoint.id}.{checkpoint.file_format}"
+    where = f"fetch {checkpoint.url} by hand, keep it as {file} and name it with --from"
+    if checkpoint.source == "google-drive" or checkpoint.member:
+        raise problem(checkpoint.id, f"is published where only a browser can fetch it: {where}")
+    if checkpoint.source == "hf-hub":
+        repo, _, file = checkpoint.locator.partition(":")
+        return [fetch_hub(repo, file, folder)]
+    if "dropbox.com/sh/" in checkpoint.url:
+        raise problem(checkpoint.id, f"is published in a shared folder that only a browser can open: {where}")
+    urls = [checkpoint.url.replace("dl=0", "dl=1")]
+    if checkpoint.second_file:
+        urls.append(parse_second(checkpoint.second_file)[0])
+    return [fetch_url(url, folder) for url in urls]
+
+
+def fetch_hub(repo: str, file: str, folder: Path) -> Path:
+    """`file` of a repository of the Hugging Face hub, in `folder`/`repo`."""
+    hub = _hub()
+    try:
+        path = Path(hub.hf_hub_download(repo, file, local_dir=folder / repo))
+    except Exception as error:  # the hub's and its HTTP library's errors share no base class
+        url = f"https://huggingface.co/{repo}/resolve/main/{file}"
+        raise _unreachable(url, error) from error
+    _keep_checksum(path)
+    return path
+
+
+def fetch_url(url: str, folder: Path) -> Path:
+    """The file at `url`, in `folder`; a transfer that broke off goes on where it stopped.
+
+    Raises:
+      ConversionError: no network, or the content does not fit the checksum in the file's name.
+    """
+    hub = _hub()
+    path = folder / Path(urlparse(url).path).name
+    if path.is_file():
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("ab") as file:
+            hub.file_download.http_get(url, file, resume_size=partial.stat().st_size)
+    except Exception as error:
+        raise _unreachable(url, error) from error
+    check_name(partial, path.name)
+    os.replace(partial, path)
+    _keep_checksum(path)
+    return path
+
+
+def check_name(path: Path, name: str) -> None:
+    """Compares the content with the checksum that torch's file names end in, such as "resnet50-0676ba61.pth".
+
+    Raises:
+      ConversionError: it is neither the beginning of the sha256 nor of the sha1; the file is deleted.
+    """
+    found = re.search(r"-([0-9a-f]{8,64})\.", name)
+    if not found:
+        return
+    with path.open("rb") as file:
+        digests = sha256(path), hashlib.file_digest(file, "sha1").hexdigest()
+    if not any(digest.startswith(found[1]) for digest in digests):
+        path.unlink()
+        raise problem(name, f"the download does not have the checksum {found[1]} of its name; fetch it again")
+
+
+def _keep_checksum(path: Path) -> None:
+    path.with_name(f"{path.name}.sha256").write_text(f"{sha256(path)}  {path.name}\n")
+
+
+def _unreachable(url: str, error: Exception) -> ConversionError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return problem(url, f"cannot be fetched ({reason[:120]}); fetch this file elsewhere and name it with --from")
+
+
+def _hub() -> Any:
+    try:
+        import huggingface_hub
+        import huggingface_hub.file_download
+    except ImportError as error:
+        raise problem("downloading", "needs huggingface_hub: pip install 'oodjax[convert]'") from error
+    return huggingface_hub

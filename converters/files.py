@@ -1,0 +1,122 @@
+"""Files of weights: what kind they are, what they hold, and where a downloads folder keeps a checkpoint's."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+import zipfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from converters.envelopes import parse_second
+from converters.errors import problem
+from converters.pickles import read_pickle
+from oodjax import zoo
+
+SUFFIXES = (".safetensors", ".pth", ".pth.tar", ".ckpt", ".pt", ".bin")
+
+
+def read_file(path: Path) -> tuple[Any, str]:
+    """What a file of weights holds, and a line on what was left out of it ("" for nothing).
+
+    The content decides what kind of file it is, not the name.
+
+    Raises:
+      ConversionError: missing, empty, a web page, truncated, or of no known kind.
+    """
+    if not path.is_file():
+        raise problem(str(path), "no such file")
+    with path.open("rb") as file:
+        start = file.read(64)
+    if not start:
+        raise problem(str(path), "is empty")
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        raise problem(str(path), "is a web page, not weights: the download asked for a login or a confirmation")
+    if start.startswith(b"version https://git-lfs"):
+        raise problem(str(path), "is a git-lfs pointer, not weights: fetch the file itself")
+    if start[8:9] == b"{" and start[:4] != b"PK\x03\x04":
+        return _read_safetensors(path), ""
+    return read_pickle(path)
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise problem(str(path), f"damaged or truncated safetensors file ({error})") from error
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def published_name(checkpoint: zoo.Checkpoint) -> str:
+    """Name under which the file is published; "" where the address does not tell (Google Drive, shared folders)."""
+    if checkpoint.member:
+        return Path(checkpoint.member).name
+    if checkpoint.source == "google-drive":
+        return ""
+    name = Path(urlparse(checkpoint.url).path).name
+    return name if name.endswith(SUFFIXES) else ""
+
+
+def candidates(checkpoint: zoo.Checkpoint) -> list[str]:
+    """Where a downloads folder may keep the file: first its id, then the published name where no other shares it."""
+    found = [f"{checkpoint.id}{suffix}" for suffix in SUFFIXES]
+    name = published_name(checkpoint)
+    if name:
+        found.append(f"{checkpoint.id}/{name}")
+        if Counter(map(published_name, zoo.checkpoints()))[name] == 1:
+            found.append(name)
+    if checkpoint.source == "hf-hub":
+        repo = checkpoint.locator.partition(":")[0]
+        found += [f"{repo}/{name}", f"{repo.rpartition('/')[2]}/{name}"]
+    if checkpoint.member:
+        found.append(checkpoint.member)
+    return found
+
+
+def second_candidates(checkpoint: zoo.Checkpoint) -> list[str]:
+    """The same for the file with the head."""
+    name = Path(urlparse(parse_second(checkpoint.second_file)[0]).path).name
+    return [f"{checkpoint.id}-head{suffix}" for suffix in SUFFIXES] + [f"{checkpoint.id}/{name}", name]
+
+
+@contextmanager
+def find(checkpoint: zoo.Checkpoint, downloads: Path) -> Iterator[list[Path]]:
+    """The files of a checkpoint in a downloads folder, unpacked from a zip file where they are in one; [] for none."""
+    first = _first(downloads, candidates(checkpoint))
+    second = _first(downloads, second_candidates(checkpoint)) if checkpoint.second_file else None
+    with tempfile.TemporaryDirectory() as folder:
+        if first is None and checkpoint.member:
+            first = _unpack(downloads, checkpoint.member, Path(folder))
+        wanted = [first, second] if checkpoint.second_file else [first]
+        yield [path for path in wanted if path is not None] if None not in wanted else []
+
+
+def _first(folder: Path, names: list[str]) -> Path | None:
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def _unpack(downloads: Path, member: str, folder: Path) -> Path | None:
+    for path in sorted(downloads.glob("*.zip")):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                inside = next((name for name in archive.namelist() if f"/{name}".endswith(f"/{member}")), None)
+                if inside:
+                    target = folder / Path(member).name
+                    with archive.open(inside) as source, target.open("wb") as file:
+                        shutil.copyfileobj(source, file)
+                    return target
+        except zipfile.BadZipFile as error:
+            raise problem(str(path), "damaged or truncated zip file") from error
+    return None

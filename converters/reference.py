@@ -1,0 +1,77 @@
+"""The same weights in torchvision's or timm's own class: what our models are compared with."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from converters.errors import problem
+
+_kept: list[Any] = []  # a torch library's operators live as long as the object
+
+
+def import_torchvision() -> Any:
+    """torchvision; beside a CPU build of torch, a GPU build of it needs two operators declared before its import."""
+    import torch
+
+    if not _kept:
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        for schema in ("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+                       "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"):  # fmt: skip
+            try:
+                library.define(schema)
+            except RuntimeError:  # declared by torchvision itself
+                continue
+        _kept.append(library)
+    return importlib.import_module("torchvision")
+
+
+def build(arch: str, num_classes: int = 1000) -> Any:
+    """torchvision's or timm's model of this architecture, in evaluation mode, with weights of its own.
+
+    Raises:
+      ConversionError: the library is not installed.
+    """
+    try:
+        vision = import_torchvision()
+        if arch == "torchvision-resnet50":
+            return vision.models.resnet50(num_classes=num_classes).eval()
+        if arch == "torchvision-vit_b_16":
+            return vision.models.vit_b_16(num_classes=num_classes).eval()
+        timm = importlib.import_module("timm")
+    except ImportError as error:
+        raise problem(arch, f"comparing needs torch, torchvision and timm ({error})") from error
+    name, _, pool = arch.removeprefix("timm-").partition("-")
+    options = {"global_pool": "avg"} if pool == "avgpool" else {}
+    return timm.create_model(name, num_classes=num_classes, **options).eval()
+
+
+def outputs(arch: str, state_dict: Mapping[str, Any], images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(n, H, W, 3) normalised images -> logits and features (the input of the last layer) of torch's model.
+
+    Raises:
+      ConversionError: the library is not installed.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise problem(arch, "comparing needs torch") from error
+    classes = next(len(state_dict[key]) for key in ("fc.bias", "head.bias", "heads.head.bias") if key in state_dict)
+    model = build(arch, classes)
+    counters = {key: value for key, value in model.state_dict().items() if key.endswith("num_batches_tracked")}
+    tensors = {key: torch.as_tensor(value) for key, value in state_dict.items()}
+    model.load_state_dict(counters | {_current(key): value for key, value in tensors.items()})
+    found: list[Any] = []
+    head = next(getattr(model, name) for name in ("fc", "head", "heads") if hasattr(model, name))
+    handle = head.register_forward_pre_hook(lambda module, inputs: found.append(inputs[0]))
+    with torch.no_grad():
+        logits = model(torch.as_tensor(np.ascontiguousarray(images.transpose(0, 3, 1, 2))))
+    handle.remove()
+    return logits.numpy(), found[0].numpy()
+
+
+def _current(key: str) -> str:
+    return key.replace(".linear_1.", ".0.").replace(".linear_2.", ".3.")

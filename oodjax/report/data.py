@@ -1,0 +1,302 @@
+"""What a report is made from: the tables of a results folder, its manifest and, where kept, its scores and features."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from oodjax.metrics import COLUMNS as METRICS
+from oodjax.zoo import checkpoints
+
+KEYS = ("model", "detector", "dataset", "ood_category")
+FACTS = ("model", "category", "accuracy", "ece")
+CATEGORY_ORDER = ("baseline", "adversarial", "augmentation", "ssl", "improved", "freezing", "vit")
+OOD_ORDER = ("near", "far", "extreme", "synthetic")
+_NOT_KEPT = "the scores and features of the units are not kept with these tables (run.json names none)"
+
+
+class ReportError(ValueError):
+    """A results folder of which no report can be made; the message says what is wrong with which file."""
+
+
+class CannotSay(ValueError):
+    """What the given results do not answer, and why."""
+
+
+@dataclass(eq=False)
+class Results:
+    """One study's results. Accuracies, calibration errors and figures of merit are in percent.
+
+    Attributes:
+      folder: where they were read from.
+      results: a row per model, detector and data set, with `accuracy`, `ece` and `model_category` of the model.
+      facts: a row per model that has results: model, category, accuracy, ece and whatever else models.csv holds.
+      manifest: the content of run.json, {} if there is none.
+      baseline: the model that others are compared with, None where there is none.
+      notes: what was found missing or left out.
+    """
+
+    folder: Path
+    results: pd.DataFrame
+    facts: pd.DataFrame
+    manifest: dict[str, Any]
+    baseline: str | None
+    notes: list[str] = field(default_factory=list)
+    _complete: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def models(self) -> list[str]:
+        """By training category, in the order of the facts within each."""
+        return [m for category in self.categories for m in self.facts.index[self.facts["category"] == category]]
+
+    @cached_property
+    def categories(self) -> list[str]:
+        return ordered(self.facts["category"], CATEGORY_ORDER)
+
+    @cached_property
+    def ood_categories(self) -> list[str]:
+        return ordered(self.results["ood_category"], OOD_ORDER)
+
+    @cached_property
+    def detectors(self) -> list[str]:
+        return list(self.results["detector"].unique())
+
+    @cached_property
+    def datasets(self) -> dict[str, str]:
+        """Data set -> OOD category, by category."""
+        pairs = self.results[["dataset", "ood_category"]].drop_duplicates()
+        return {
+            str(row.dataset): category
+            for category in self.ood_categories
+            for row in pairs[pairs["ood_category"] == category].itertuples()
+        }
+
+    def complete(self, metric: str) -> pd.DataFrame:
+        """The rows whose detector and data set every model has a value for, so that means compare like with like.
+
+        Models without any value (one that makes no mistakes has no AUROC of mistakes) are left out first.
+        """
+        if metric not in self._complete:
+            self._complete[metric] = self._find_complete(metric)
+        return self._complete[metric]
+
+    def _find_complete(self, metric: str) -> pd.DataFrame:
+        if metric not in self.results.columns:
+            raise CannotSay(f"results.csv has no column {metric}")
+        rows = self.results[self.results[metric].notna()]
+        if rows.empty:
+            raise CannotSay(f"{metric} is NaN in every row")
+        models = rows.groupby(["detector", "dataset"], sort=False)["model"].transform("nunique")
+        kept = rows[models == rows["model"].nunique()]
+        if kept.empty:
+            raise CannotSay(f"no detector and data set has {metric} for all models")
+        return kept
+
+    def remark(self, *metrics: str) -> str:
+        """What `complete` left out, as a sentence with a leading space; empty where nothing was."""
+        parts = []
+        for metric in metrics:
+            kept = self.complete(metric)
+            absent = [m for m in self.models if m not in set(kept["model"])]
+            pairs, kept_pairs = (len(t[["detector", "dataset"]].drop_duplicates()) for t in (self.results, kept))
+            if absent:
+                parts.append(f"{metric} is undefined for {join(absent)}")
+            if kept_pairs < pairs:
+                parts.append(
+                    f"{metric} is compared on the {kept_pairs} of {pairs} pairs of detector and set that all "
+                    f"{kept['model'].nunique()} models have"
+                )
+        text = "; ".join(dict.fromkeys(parts))
+        return f" {text[0].upper()}{text[1:]}." if text else ""
+
+    def means(self, metric: str, by: str | None = None) -> pd.DataFrame | pd.Series:
+        """Mean of a metric per model, or per model and value of a column (models as rows)."""
+        rows = self.complete(metric)
+        if by is None:
+            return rows.groupby("model", sort=False)[metric].mean()
+        return rows.groupby(["model", by], sort=False)[metric].mean().unstack()
+
+    def examples(self, most: int = 4) -> list[str]:
+        """The models worth a closer look: baseline, best and worst detection, most accurate."""
+        mean = self.means("auroc")
+        accuracy = self.facts["accuracy"].reindex(mean.index)
+        wanted = [self.baseline, mean.idxmax(), mean.idxmin(), accuracy.idxmax(), *self.models]
+        return [str(m) for m in dict.fromkeys(wanted) if m is not None][:most]
+
+    @cached_property
+    def id_test(self) -> str:
+        for entry in self.manifest.get("data", []):
+            if entry.get("role") == "id_test":
+                return str(entry["name"])
+        raise CannotSay("run.json names no ID test set")
+
+    def unit(self, model: str, image_set: str, array: str) -> NDArray[Any]:
+        """One array of a unit (scores, logits, features or labels); CannotSay where it is not kept."""
+        units = self.manifest.get("units")
+        if not units:
+            raise CannotSay(_NOT_KEPT)
+        relative = units.get(model, {}).get(image_set)
+        if relative is None:
+            raise CannotSay(f"run.json names no unit of {model} on {image_set}")
+        try:
+            with np.load(self.folder / relative, allow_pickle=False) as file:
+                return file[array]
+        except (OSError, KeyError, ValueError) as error:
+            raise CannotSay(f"{array} of {model} on {image_set} cannot be read ({error})") from error
+
+    def scores(self, model: str, image_set: str, detector: str) -> NDArray[np.float64]:
+        scores = self.unit(model, image_set, "scores")
+        column = self.manifest.get("selected_columns", {}).get(model, {}).get(detector)
+        if column is None or not 0 <= column < scores.shape[1]:
+            raise CannotSay(f"run.json does not say which column of the scores of {model} is {detector}")
+        return scores[:, column].astype(np.float64)
+
+
+def load(folder: Path, baseline: str | None = None) -> Results:
+    """Reads results.csv, models.csv and run.json, where there is one.
+
+    Raises:
+      ReportError: a file is missing or does not hold what its columns promise.
+    """
+    if not folder.is_dir():
+        raise ReportError(f"{folder} is not a folder")
+    results = _read(folder / "results.csv", KEYS, ("auroc",), METRICS)
+    facts = _read(folder / "models.csv", FACTS[:2], FACTS[2:], FACTS[2:])
+    _reject_duplicates(folder / "results.csv", results, ["model", "detector", "dataset"])
+    _reject_duplicates(folder / "models.csv", facts, ["model"])
+    if facts[["accuracy", "ece"]].isna().any(axis=None):
+        raise ReportError(f"{folder / 'models.csv'}: accuracy or ece is missing for some model")
+    several = results.groupby("dataset")["ood_category"].nunique()
+    if (several > 1).any():
+        raise ReportError(f"{folder / 'results.csv'}: {several.idxmax()} belongs to more than one ood_category")
+    unknown = sorted(set(results["model"]) - set(facts["model"]))
+    if unknown:
+        raise ReportError(f"{folder / 'models.csv'} has no row for {join(unknown)}")
+    notes = []
+    unused = sorted(set(facts["model"]) - set(results["model"]))
+    if unused:
+        notes.append(f"models.csv lists {join(unused)}, of which there are no results.")
+        facts = facts[~facts["model"].isin(unused)]
+    facts = facts.set_index("model", drop=False).rename_axis(None)
+    joined = results.drop(columns=["accuracy", "ece", "model_category"], errors="ignore").assign(
+        model_category=results["model"].map(facts["category"]),
+        accuracy=results["model"].map(facts["accuracy"]),
+        ece=results["model"].map(facts["ece"]),
+    )
+    study = Results(folder, joined, facts, _manifest(folder, notes), _find_baseline(facts, baseline, notes), notes)
+    _note_gaps(study)
+    return study
+
+
+@cache
+def paper() -> pd.DataFrame:
+    """The paper's published figures, in percent, one row per checkpoint that has them."""
+    names = ("id", "category", "accuracy", "ece", "auroc", "auroc_std", "fpr95", "fpr95_std")
+    table = pd.DataFrame([{name: getattr(c, name) for name in names} for c in checkpoints()])
+    return table[table["auroc"].notna()].reset_index(drop=True)
+
+
+def ordered(values: pd.Series, known: Sequence[str]) -> list[str]:
+    """The distinct values, known ones first and in their order; a plural counts as its singular."""
+    found = [str(v) for v in values.unique()]
+    return sorted(found, key=lambda v: known.index(singular(v)) if singular(v) in known else len(known))
+
+
+def singular(category: str) -> str:
+    name = category.strip().lower()
+    return name.removesuffix("s") if name.endswith(("ions", "ings")) else name
+
+
+def join(names: Sequence[str], most: int = 6) -> str:
+    """Names in a sentence, long lists cut."""
+    shown = [str(n) for n in names[:most]]
+    if len(names) > most:
+        return f"{', '.join(shown)} and {len(names) - most} more"
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+
+
+def _read(path: Path, names: Sequence[str], required: Sequence[str], fractions: Sequence[str]) -> pd.DataFrame:
+    """A table whose `names` are text and whose `fractions`, where present, are turned into percent."""
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ReportError(f"there is no {path.name} in {path.parent}") from error
+    except (OSError, ValueError) as error:
+        raise ReportError(f"{path} cannot be read as a CSV table: {error}") from error
+    missing = [c for c in (*names, *required) if c not in table.columns]
+    if missing:
+        raise ReportError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
+    if table.empty:
+        raise ReportError(f"{path} has no rows")
+    for column in names:
+        if (table[column] == "").any():
+            raise ReportError(f"{path}: {column} is empty in {(table[column] == '').sum()} of {len(table)} rows")
+    for column in (c for c in fractions if c in table.columns):
+        table[column] = _percent(path, column, table[column])
+    return table
+
+
+def _percent(path: Path, column: str, text: pd.Series) -> pd.Series:
+    empty = text.str.strip().str.lower().isin(["", "nan", "na"])
+    values = pd.to_numeric(text.mask(empty), errors="coerce").astype(np.float64)
+    bad = values.isna() & ~empty | (values < 0) | (values > 1)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise ReportError(f"{path}: {column} must be in 0 to 1, got {text.iloc[row]!r} in data row {row + 1}")
+    return 100 * values
+
+
+def _reject_duplicates(path: Path, table: pd.DataFrame, columns: list[str]) -> None:
+    twice = table.duplicated(columns)
+    if twice.any():
+        first = ", ".join(f"{c} {table.loc[twice, c].iloc[0]}" for c in columns)
+        raise ReportError(f"{path} has more than one row for {first}")
+
+
+def _manifest(folder: Path, notes: list[str]) -> dict[str, Any]:
+    path = folder / "run.json"
+    if not path.exists():
+        notes.append("There is no run.json: what was run, and with which versions, is not known.")
+        return {}
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ReportError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(manifest, dict):
+        raise ReportError(f"{path} must hold a JSON object, got a {type(manifest).__name__}")
+    return manifest
+
+
+def _find_baseline(facts: pd.DataFrame, name: str | None, notes: list[str]) -> str | None:
+    if name is not None:
+        if name not in facts.index:
+            raise ReportError(f"the baseline {name} is not among the models {join(list(facts.index), 60)}")
+        return name
+    if "baseline" in facts.index:
+        return "baseline"
+    of_category = facts.index[facts["category"].map(singular) == "baseline"]
+    if len(of_category) == 1:
+        return str(of_category[0])
+    notes.append("No model is the baseline, so nothing is compared with one; name one with --baseline.")
+    return None
+
+
+def _note_gaps(study: Results) -> None:
+    possible = len(study.models) * len(study.detectors) * len(study.datasets)
+    if len(study.results) < possible:
+        study.notes.append(
+            f"{possible - len(study.results):,} of {possible:,} combinations of model, detector and set have no row."
+        )
+    for metric in METRICS:
+        if metric not in study.results.columns:
+            study.notes.append(f"results.csv has no column {metric}.")
+        elif missing := int(study.results[metric].isna().sum()):
+            study.notes.append(f"{metric} is undefined in {missing:,} of {len(study.results):,} rows.")

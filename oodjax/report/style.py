@@ -1,0 +1,255 @@
+"""One look for all figures: colour is the training category, the marker is the model."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
+from matplotlib.ticker import MaxNLocator
+
+from oodjax.report.data import Results, singular
+
+NARROW, WIDE = 4.8, 6.8
+SMALL = 7.0
+INK, SOFT, FAINT = "#1b1b1b", "#6f6f6f", "#d9d9d9"
+ID_COLOUR, OOD_COLOUR = "#8a8a8a", "#c2500a"
+COLOURS = {
+    "baseline": INK,
+    "adversarial": "#c8323f",
+    "augmentation": "#1f6fb4",
+    "ssl": "#2f8f46",
+    "improved": "#8250a8",
+    "freezing": "#c07a00",
+    "vit": "#0b8a8f",
+}
+SPARE = ("#b0307c", "#5f6b00", "#7a4a2b", "#4a5a9c", "#e0693a", "#3d7f7a")
+SHAPES = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h", "d", "8")
+FILLS = ("full", "none", "left")
+LABELS = {
+    "accuracy": "Accuracy",
+    "ece": "ECE",
+    "auroc": "AUROC",
+    "fpr95": "FPR95",
+    "auroc_correct_vs_ood": "AUROC, correct ID vs OOD",
+    "auroc_incorrect_vs_ood": "AUROC, incorrect ID vs OOD",
+    "auroc_correct_vs_incorrect": "AUROC, correct vs incorrect ID",
+}
+_RC: dict[str, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Helvetica", "Arial", "sans-serif"],
+    "font.size": 8.0,
+    "text.parse_math": False,
+    "text.color": INK,
+    "axes.edgecolor": SOFT,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.6,
+    "axes.titlesize": 8.0,
+    "axes.labelsize": 8.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.unicode_minus": True,
+    "grid.color": "#e9e9e9",
+    "grid.linewidth": 0.6,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "oodjax",
+    "savefig.facecolor": "white",
+}
+_ROW, _GAP, _MARKER = 0.135, 0.1, 0.17
+_DPI = 160
+
+
+class Mark(NamedTuple):
+    """How a model is drawn."""
+
+    colour: str
+    shape: str
+    fill: str
+
+
+class Drawing(NamedTuple):
+    """A finished figure and what it says, in words and numbers."""
+
+    figure: Figure
+    caption: str
+
+
+@dataclass(frozen=True)
+class Legend:
+    """Entries (label, mark; a heading has none) in columns, and the height they take in inches."""
+
+    columns: tuple[tuple[tuple[str, Any], ...], ...]
+    height: float
+
+
+def look() -> AbstractContextManager[None]:
+    """The style, for as long as figures are made and saved."""
+    return matplotlib.rc_context(_RC)  # type: ignore[arg-type]
+
+
+def colour_of(study: Results) -> dict[str, str]:
+    """Training category -> colour; those the paper does not have take the spare ones in turn."""
+    spare, colours = list(SPARE), {}
+    for category in study.categories:
+        known = COLOURS.get(singular(category))
+        colours[category] = known or (spare.pop(0) if spare else SOFT)
+    return colours
+
+
+def marks(study: Results) -> dict[str, Mark]:
+    """Model -> colour of its category and a marker of its own within it."""
+    colours, found = colour_of(study), {}
+    for category in study.categories:
+        for i, model in enumerate(m for m in study.models if study.facts.at[m, "category"] == category):
+            fill = FILLS[(i // len(SHAPES)) % len(FILLS)]
+            found[model] = Mark(colours[category], SHAPES[i % len(SHAPES)], fill)
+    return found
+
+
+def model_legend(study: Results, width: float, models: Sequence[str] | None = None) -> Legend:
+    """Every model with its marker, under the name of its category."""
+    drawn, shown = marks(study), study.models if models is None else models
+    entries: list[tuple[str, Any]] = []
+    for category in study.categories:
+        members = [m for m in shown if study.facts.at[m, "category"] == category]
+        if members:
+            entries += [(category, None), *((m, drawn[m]) for m in members)]
+    return flow(entries, width)
+
+
+def flow(entries: Sequence[tuple[str, Any]], width: float) -> Legend:
+    """Entries in as many columns as their longest label allows; no heading ends a column."""
+    longest = min(max(text_width(label, SMALL) for label, _ in entries) + _MARKER + 0.16, width - 0.3)
+    count = max(1, min(len(entries), int((width - 0.3) / longest)))
+    rows = -(-len(entries) // count)
+    while True:
+        columns: list[list[tuple[str, Any]]] = [[]]
+        for i, entry in enumerate(entries):
+            last_row = len(columns[-1]) == rows - 1
+            full = len(columns[-1]) >= rows or (entry[1] is None and last_row and i + 1 < len(entries) and rows > 1)
+            if full:
+                columns.append([])
+            columns[-1].append(entry)
+        if len(columns) <= count:
+            return Legend(tuple(tuple(c) for c in columns), rows * _ROW + _GAP)
+        rows += 1
+
+
+def canvas(
+    width: float, height: float, rows: int = 1, cols: int = 1, legend: Legend | None = None, **shared: Any
+) -> tuple[Figure, np.ndarray]:
+    """A figure whose axes take `height` inches, with the legend below them; the axes as an array of (rows, cols)."""
+    below = legend.height if legend else 0.0
+    figure = Figure(figsize=(width, height + below), layout="constrained")
+    engine: Any = figure.get_layout_engine()
+    engine.set(rect=(0, below / (height + below), 1, height / (height + below)), w_pad=0.03, h_pad=0.03)
+    if legend:
+        _draw_legend(figure, legend)
+    return figure, figure.subplots(rows, cols, squeeze=False, **shared)
+
+
+def _draw_legend(figure: Figure, legend: Legend) -> None:
+    width, height = figure.get_size_inches()
+    ax = figure.add_axes((0, 0, 1, legend.height / height))
+    ax.set(xlim=(0, width), ylim=(0, legend.height))
+    ax.axis("off")
+    step = (width - 0.3) / len(legend.columns)
+    for c, column in enumerate(legend.columns):
+        for r, (label, mark) in enumerate(column):
+            x, y = 0.2 + c * step, legend.height - (r + 0.5) * _ROW - _GAP / 2
+            room = step - 0.08 - (0 if mark is None else _MARKER)
+            text = shorten(label, room, SMALL)
+            if mark is None:
+                ax.text(x, y, text, size=SMALL, weight="bold", va="center_baseline")
+                continue
+            if isinstance(mark, Mark):
+                dot(ax, x + 0.05, y, mark, 4.2)
+            else:
+                ax.plot([x + 0.05], [y], marker="s", ms=6, color=mark, mec=SOFT, mew=0.4, ls="none")
+            ax.text(x + _MARKER, y, text, size=SMALL, va="center_baseline")
+
+
+def dot(ax: Axes, x: float, y: float, mark: Mark, size: float = 5.0, alpha: float = 1.0, zorder: float = 3) -> None:
+    """One model's marker."""
+    edge = "white" if mark.fill == "full" else mark.colour
+    (line,) = ax.plot(
+        [x], [y], marker=mark.shape, ms=size * (1.25 if mark.shape == "*" else 1), ls="none", color=mark.colour,
+        fillstyle=mark.fill, mec=edge, mew=0.4 if mark.fill == "full" else 0.9, markerfacecoloralt="white",
+        alpha=alpha, zorder=zorder,
+    )  # fmt: skip
+    line.set_in_layout(False)
+
+
+def ticks(ax: Axes, x: int = 5, y: int = 5) -> None:
+    ax.xaxis.set_major_locator(MaxNLocator(x))
+    ax.yaxis.set_major_locator(MaxNLocator(y))
+
+
+def name_rows(ax: Axes, names: Sequence[str], room: float = 1.4) -> None:
+    """One named row per entry, first on top."""
+    ax.set_yticks(range(len(names)), [shorten(name, room, SMALL) for name in names])
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="y", visible=False)
+
+
+def heading(ax: Axes, left: str, right: str = "", room: float = 1.7, faded: bool = False) -> None:
+    """A panel's name at its left and a finding at its right, cut where they would meet."""
+    taken = text_width(right, SMALL) + 0.1 if right else 0
+    ax.set_title(shorten(left, room - taken, 8.0), loc="left", pad=3)
+    if right:
+        ax.set_title(right, loc="right", pad=3, size=SMALL, color=SOFT if faded else INK)
+
+
+@cache
+def text_width(text: str, size: float) -> float:
+    """Inches."""
+    if not text.strip():
+        return 0.0
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")
+        return float(TextPath((0, 0), text, size=size).get_extents().x1) / 72
+
+
+def shorten(text: str, room: float, size: float) -> str:
+    """The text, its middle replaced by an ellipsis where it is wider than `room` inches."""
+    if text_width(text, size) <= room:
+        return text
+    keep = len(text)
+    while keep > 2:
+        keep -= 1
+        cut = f"{text[: (keep + 1) // 2]}…{text[len(text) - keep // 2 :]}"
+        if text_width(cut, size) <= room:
+            return cut
+    return f"{text[:1]}…"
+
+
+def save(drawing: Drawing, stem: Path) -> None:
+    """stem.svg and stem.png."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")
+        drawing.figure.draw_without_rendering()
+        drawing.figure.set_layout_engine("none")
+        drawing.figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})
+        drawing.figure.savefig(stem.with_suffix(".png"), dpi=_DPI)

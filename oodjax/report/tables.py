@@ -1,0 +1,184 @@
+"""The page's tables: what they show, and the CSV files behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from oodjax.analysis import anova, leave_one_category_out, mean_ranks, robustness
+from oodjax.report import figures_scores
+from oodjax.report.data import CannotSay, Results, paper
+from oodjax.report.figures_tests import correlations, term_name
+from oodjax.report.style import LABELS
+from oodjax.report.wording import number
+
+
+class Cell(NamedTuple):
+    """What a cell shows, and what it is sorted by (empty: last)."""
+
+    text: str
+    key: str
+
+
+class Column(NamedTuple):
+    """A column of a table on the page: its heading, and the digits of its numbers (None for text)."""
+
+    source: str
+    heading: str
+    digits: int | None = None
+    scale: float = 1.0
+
+
+class View(NamedTuple):
+    """A table ready for the page."""
+
+    key: str
+    title: str
+    note: str
+    headings: list[tuple[str, bool]]
+    rows: list[list[Cell]]
+    frame: pd.DataFrame
+
+
+class Entry(NamedTuple):
+    """A table that can be asked for."""
+
+    key: str
+    title: str
+    make: Callable[[], View]
+
+
+def entries(study: Results, features: Callable[[], pd.DataFrame]) -> Iterator[Entry]:
+    """Every table; `features` gives the feature-space measures, which are costly."""
+    yield Entry("models", "Models", lambda: _models(study))
+    yield Entry("detectors", "Detectors", lambda: _detectors(study))
+    yield Entry("model-detector", "Mean AUROC per model and detector", lambda: _matrix(study))
+    yield Entry("anova", "Analysis of variance of AUROC", lambda: _anova(study))
+    yield Entry("anova-categories", "Shares of variance without one OOD category", lambda: _leave_out(study))
+    yield Entry("correlations", "Spearman's rank correlations", lambda: _correlations(study))
+    yield Entry("feature-space", "Feature spaces", lambda: _features(features()))
+    yield Entry("paper", "Differences from the paper", lambda: _paper(study))
+
+
+def _view(key: str, title: str, note: str, frame: pd.DataFrame, columns: Sequence[Column]) -> View:
+    cells = [[_cell(row[c.source], c) for c in columns] for row in frame.to_dict("records")]
+    return View(key, title, note, [(c.heading, c.digits is not None) for c in columns], cells, frame)
+
+
+def _cell(value: object, column: Column) -> Cell:
+    if column.digits is None:
+        text = "" if value is None or value is np.nan else str(value)
+        return Cell(text or "–", text)
+    figure = float(value) * column.scale  # type: ignore[arg-type]
+    if not np.isfinite(figure):
+        return Cell("–", "")
+    small = column.heading == "p" and figure < 0.001
+    return Cell("< 0.001" if small else number(figure, column.digits), repr(figure))
+
+
+def _models(study: Results) -> View:
+    frame = study.facts.loc[study.models, ["model", "category", "accuracy", "ece"]].copy()
+    columns = [Column("model", "Model"), Column("category", "Category"), Column("accuracy", "Accuracy", 2),
+               Column("ece", "ECE", 2)]  # fmt: skip
+    remarks = ""
+    for metric in ("auroc", "fpr95"):
+        try:
+            groups = study.complete(metric).groupby("model")[metric]
+        except CannotSay as error:
+            remarks += f" No {metric}: {error}."
+            continue
+        frame[metric], frame[f"{metric}_std"] = groups.mean(), groups.std(ddof=0)
+        columns += [Column(metric, LABELS[metric], 2), Column(f"{metric}_std", f"{LABELS[metric]} std", 2)]
+        remarks += study.remark(metric)
+    note = f"Percent; means and standard deviations (n) over detectors and sets.{remarks}"
+    return _view("models", "Models", note, frame, columns)
+
+
+def _detectors(study: Results) -> View:
+    rows = study.complete("auroc")
+    frame = robustness(rows, baseline=study.baseline if study.baseline in set(rows["model"]) else None)
+    frame = frame.merge(mean_ranks(rows), on="detector", how="left")
+    columns = [
+        Column("detector", "Detector"), Column("mean", "Mean", 2), Column("std", "Std", 2), Column("best", "Best", 2),
+        Column("best_model", "with"), Column("worst", "Worst", 2), Column("worst_model", "with"),
+        Column("change", "From baseline", 2), Column("change_std", "Std", 2), Column("mean_rank", "Mean rank", 2),
+        Column("ci_low", "95 % from", 2), Column("ci_high", "to", 2),
+    ]  # fmt: skip
+    if "detector_family" in study.results:
+        families = study.results.drop_duplicates("detector").set_index("detector")["detector_family"]
+        frame.insert(1, "detector_family", frame["detector"].map(families))
+        columns.insert(1, Column("detector_family", "Family"))
+    note = "AUROC in percent, mean over sets for each model, compared over models; the best worst case first. "
+    note += "From baseline: mean change of the other models from the baseline, and its standard deviation (n − 1)."
+    return _view("detectors", "Detectors", note + study.remark("auroc"), frame, columns)
+
+
+def _matrix(study: Results) -> View:
+    means = study.means("auroc", "detector").reindex(study.models).dropna(how="all")
+    order = means.mean().sort_values(ascending=False, kind="stable").index
+    frame = means[order].rename_axis(columns=None).rename_axis("model").reset_index()
+    columns = [Column("model", "Model"), *(Column(d, d, 1) for d in order)]
+    return _view("model-detector", "Mean AUROC per model and detector",
+                 f"Percent, mean over sets; best detector first.{study.remark('auroc')}", frame, columns)  # fmt: skip
+
+
+def _anova(study: Results) -> View:
+    frame = anova(study.complete("auroc"))
+    shown = frame.assign(term=frame["term"].map(term_name))
+    columns = [Column("term", "Term"), Column("df", "df", 0), Column("sum_sq", "Sum of squares", 0),
+               Column("F", "F", 2), Column("p", "p", 3), Column("share", "Share (%)", 2, 100)]  # fmt: skip
+    note = "AUROC in percent; the sets of an OOD category are the replicates."
+    return _view("anova", "Analysis of variance of AUROC", note, shown, columns)
+
+
+def _leave_out(study: Results) -> View:
+    frame = leave_one_category_out(study.complete("auroc"))
+    frame["term"] = frame["term"].map(term_name)
+    columns = [Column("term", "Term"), *(Column(c, c, 2, 100) for c in frame.columns[1:])]
+    return _view("anova-categories", "Shares of variance without one OOD category",
+                 "Shares of the variance of AUROC, in percent.", frame, columns)  # fmt: skip
+
+
+def _correlations(study: Results) -> View:
+    frame = correlations(study)
+    shown = frame.assign(
+        x=frame["x"].map(LABELS),
+        y=frame["y"].map(LABELS),
+        subset=frame["subset"].str.replace("ood_category", "OOD category").str.replace("model_category", "training"),
+    )
+    columns = [Column("x", "Of"), Column("y", "with"), Column("subset", "Part"), Column("group", "Group"),
+               Column("rho", "ρ", 2), Column("p", "p", 3), Column("n", "n", 0), Column("reason", "Remark")]  # fmt: skip
+    note = "Over rows of the results table. p takes rows as independent, which rows of one model are not."
+    return _view("correlations", "Spearman's rank correlations", note, shown, columns)
+
+
+def _features(table: pd.DataFrame) -> View:
+    frame = table.rename_axis("model").reset_index()
+    digits = {"sparsity": 3}
+    columns = [Column("model", "Model")]
+    columns += [Column(c, label.capitalize(), digits.get(c, 2)) for c, label in figures_scores.MEASURES.items()]
+    return _view("feature-space", "Feature spaces", "Of the last features on the ID test set.", frame, columns)
+
+
+def _paper(study: Results) -> View:
+    published = paper()
+    theirs = published.set_index("id")
+    both = [m for m in study.models if m in theirs.index]
+    # A small study has a "baseline" of its own; the paper's checkpoints are known by more than that one word.
+    if not both or (both == ["baseline"] and len(study.models) > 1):
+        raise CannotSay("no checkpoint of the paper is among these models (they are matched by id, such as at-l2-eps1)")
+    ours = study.facts.loc[both, ["accuracy", "ece"]].copy()
+    for metric in ("auroc", "fpr95"):
+        ours[metric] = study.means(metric).reindex(both) if metric in study.results else np.nan
+    frame, columns = pd.DataFrame({"model": both}), [Column("model", "Model")]
+    for name in ("accuracy", "ece", "auroc", "fpr95"):
+        frame[name] = ours[name].to_numpy()
+        frame[f"{name}_paper"] = theirs.loc[both, name].to_numpy(np.float64)
+        frame[f"{name}_difference"] = frame[name] - frame[f"{name}_paper"]
+        columns += [Column(name, LABELS[name], 2), Column(f"{name}_paper", "paper", 2),
+                    Column(f"{name}_difference", "difference", 2)]  # fmt: skip
+    note = "Percent and points, for checkpoints present in both; a difference is this study minus the paper."
+    return _view("paper", "Differences from the paper", note, frame, columns)

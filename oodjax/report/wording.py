@@ -1,0 +1,39 @@
+"""Numbers in sentences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from oodjax.analysis import Correlation
+
+MINUS = "−"
+
+
+def number(value: float, digits: int = 1) -> str:
+    if not np.isfinite(value):
+        return "undefined"
+    text = f"{value:,.{digits}f}"
+    if float(text.replace(",", "")) == 0:
+        text = text.removeprefix("-")
+    return text.replace("-", MINUS)
+
+
+def p_value(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
+def rho(found: Correlation) -> str:
+    return "ρ undefined" if found.reason else f"ρ = {number(found.rho, 2)}"
+
+
+def rho_p(found: Correlation) -> str:
+    return f"ρ undefined: {found.reason}" if found.reason else f"{rho(found)}, {p_value(found.p)}, n = {found.n:,}"
+
+
+def count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def dataset_count(rows: pd.DataFrame) -> str:
+    return count(rows["dataset"].nunique(), "OOD set")
