@@ -230,10 +230,10 @@ def _print_tables(console: Console, tables: Tables) -> None:
     from oodjax.results import per_detector, per_model
 
     table = _table("mean +- std over detectors and sets, in percent")
-    for name in ("model", "category", "accuracy", "ECE", "AUROC", "FPR95"):
+    for name in ("model", "category", "acc.", "ECE", "AUROC", "FPR95"):
         table.add_column(name, justify="left" if name in ("model", "category") else "right", no_wrap=True)
     for row in per_model(tables).to_dict("records"):
-        figures = [f"{row[name]:.1f} +- {row[f'{name}_std']:.1f}" for name in ("auroc", "fpr95")]
+        figures = [f"{row[name]:.1f}+-{row[f'{name}_std']:.1f}" for name in ("auroc", "fpr95")]
         table.add_row(row["model"], row["category"], f"{row['accuracy']:.2f}", f"{row['ece']:.2f}", *figures)
     console.print(table)
     best = per_detector(tables).head(5).to_dict("records")

@@ -21,9 +21,10 @@ from oodjax.outputs import Head, Outputs, concatenate
 from oodjax.selection import select
 from oodjax.statistics import BankBuilder, TrainStatistics, pad
 
-# What decides the numbers of a unit; an edit elsewhere leaves finished units valid.
+# What decides the numbers of a unit, beside its weights and images, which are hashed themselves: an edit elsewhere
+# leaves finished units valid.
 UNIT_CODE = (
-    "data", "models", "detectors", "extract.py", "linalg.py", "metrics.py", "neighbors.py", "odin.py", "outputs.py",
+    "data/loader.py", "models/resnet.py", "detectors", "extract.py", "linalg.py", "metrics.py", "neighbors.py", "odin.py", "outputs.py",
     "selection.py", "statistics.py", "taps.py",
 )  # fmt: skip
 
