@@ -124,6 +124,8 @@ def check_finite(outputs: Outputs, fields: tuple[str, ...], who: str) -> None:
         if value is None or isinstance(value, jax.core.Tracer):
             continue
         finite = np.isfinite(value) if isinstance(value, np.ndarray) else jnp.isfinite(value)
+        if value.dtype == np.float64:  # the computation is in float32
+            finite = finite & (np.abs(value) <= np.finfo(np.float32).max)
         if not bool(finite.all()):
             bad = int((~np.asarray(finite)).sum())
             raise ValueError(f"{who}: Outputs.{name} holds {bad} values that are NaN or infinite; all must be finite")

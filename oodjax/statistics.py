@@ -176,6 +176,8 @@ class TrainStatistics:
         """
         if not 0 < bank_fraction <= 1:
             raise ValueError(f"bank_fraction must lie in (0, 1], got {bank_fraction}")
+        if block < 1:
+            raise ValueError(f"block must be at least 1, got {block}")
         state: Accumulator | None = None
         rows, bank = 0, BankBuilder(bank_fraction, seed)
         for outputs in [batches] if isinstance(batches, Outputs) else batches:
@@ -240,6 +242,16 @@ class TrainStatistics:
     # Derived quantities, each computed once.
 
     @property
+    def widths(self) -> dict[str, tuple[int, ...]]:
+        """The shape of one sample in each field of `Outputs` that the statistics have seen."""
+        found: dict[str, tuple[int, ...]] = {"logits": (self.classes,), "features": (self.dim,)}
+        if self.gram_predicted is not None:
+            found["gram"] = self.gram_predicted[0].shape[1:]
+        if self.layer_means is not None:
+            found["layer_means"] = self.layer_means.shape[1:]
+        return found
+
+    @property
     def count(self) -> int:
         return int(self.label_counts.sum())
 
@@ -295,11 +307,18 @@ class TrainStatistics:
         """
         if self.histogram is None:
             return float(np.percentile(self.features, q))
-        position = q / 100 * (self.histogram.sum() - 1)
-        slot = int(np.searchsorted(np.cumsum(self.histogram), position, side="right"))
-        before = self.histogram[:slot].sum()
-        low, high = _bin_edges(slot)
-        return low + (high - low) * (position - before + 0.5) / max(self.histogram[slot], 1)
+        histogram, ends = self.histogram, np.cumsum(self.histogram)
+
+        def ranked(rank: int) -> float:
+            slot = int(np.searchsorted(ends, rank, side="right"))
+            low, high = _bin_edges(slot)
+            inside = rank - (ends[slot] - histogram[slot])
+            return low + (high - low) * (inside + 0.5) / histogram[slot]
+
+        position = q / 100 * (ends[-1] - 1)
+        rank = int(position)
+        low, high = ranked(rank), ranked(min(rank + 1, int(ends[-1]) - 1))  # they may lie slots apart
+        return float(low + (high - low) * (position - rank))
 
     @cached_property
     def normalized_features(self) -> jax.Array:
@@ -400,6 +419,8 @@ def _check(outputs: Outputs, head: Head) -> None:
             f"{tuple(head.kernel.shape)}; it must be (features, classes)"
         )
     labels = np.asarray(outputs.labels)
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"training labels must be whole numbers, got {labels.dtype}")
     if labels.min() < 0 or labels.max() >= shapes[1]:
         raise ValueError(
             f"training labels must lie in 0..{shapes[1] - 1}, got {labels.min()}..{labels.max()}; "

@@ -69,11 +69,13 @@ class Detector:
       name: the method's name.
       settings: its hyper-parameters as (name, value) pairs; see `options`.
       params: the fitted arrays; None before `fit`.
+      widths: the shape of a sample in each field of `needs`, as in training; empty before `fit`.
     """
 
     name: str = field(metadata={"static": True})
     settings: tuple[tuple[str, Any], ...] = field(metadata={"static": True})
     params: Any = None
+    widths: tuple[tuple[str, tuple[int, ...]], ...] = field(default=(), metadata={"static": True})
 
     @property
     def method(self) -> Method:
@@ -115,7 +117,8 @@ class Detector:
         params = jax.tree.map(
             lambda x: jnp.asarray(x, jnp.int32 if jnp.asarray(x).dtype == int else jnp.float32), params
         )
-        return dataclasses.replace(self, settings=tuple(options.items()), params=params)
+        widths = tuple((name, stats.widths[name]) for name in self.needs if name in stats.widths)
+        return dataclasses.replace(self, settings=tuple(options.items()), params=params, widths=widths)
 
     def score(self, outputs: Outputs) -> jax.Array:
         """(n,) float32 scores, higher = more in-distribution.
@@ -124,7 +127,6 @@ class Detector:
           ValueError: not fitted; a field of `outputs` is missing, has another width than in training, or (outside
             `jit`) holds NaN or infinite values.
         """
-        require(outputs, self.needs, self.name)
         check_finite(outputs, self.needs, self.name)
         return score_all((self,), outputs)[:, 0]
 
@@ -142,12 +144,22 @@ def score_all(points: Sequence[Detector], outputs: Outputs) -> jax.Array:
         for point in group:
             if point.params is None:
                 raise ValueError(f"{point.name} is not fitted: call det = det.fit(stats) first")
+            _check_shapes(point, outputs)
         if method.score_many is not None:
             columns.append(method.score_many([(p.params, p.options) for p in group], outputs))
         else:
             columns += [method.score(p.params, outputs, **p.options)[:, None] for p in group]
         start = stop
     return jnp.concatenate(columns, axis=1)
+
+
+def _check_shapes(point: Detector, outputs: Outputs) -> None:
+    require(outputs, point.needs, point.name)
+    for name, width in point.widths:
+        got = getattr(outputs, name).shape[1:]
+        if got != width:
+            got, want = (", ".join(map(str, ("n", *shape))) for shape in (got, width))
+            raise ValueError(f"{point.name}: Outputs.{name} has shape ({got}), in training it had ({want})")
 
 
 def energy(logits: jax.Array) -> jax.Array:

@@ -12,7 +12,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
 from oodjax.detectors.base import Method, check_count, check_number, energy, kth_largest, register
-from oodjax.outputs import Outputs
+from oodjax.outputs import Outputs, check_finite
 from oodjax.statistics import TrainStatistics
 
 FAMILY = "classification"
@@ -36,9 +36,15 @@ def ebo_score(params: Any, outputs: Outputs) -> jax.Array:
     return energy(outputs.logits)
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def odin_check(temperature: float, noise: float, temperatures: tuple, noises: tuple) -> None:
     for name, value, values in (("temperature", temperature, temperatures), ("noise", noise, noises)):
-        if value not in values:
+        if not isinstance(values, tuple) or not values or not all(map(_is_number, values)):
+            raise ValueError(f"odin: {name}s must be a non-empty tuple of numbers, got {values!r}")
+        if not _is_number(value) or value not in values:
             raise ValueError(
                 f"odin: {name} must be one of {', '.join(f'{v:g}' for v in values)} "
                 f"(the axis {name}s of Outputs.odin), got {value!r}"
@@ -66,6 +72,12 @@ def tempscale_fit(stats: TrainStatistics, validation: Outputs | None) -> dict:
     if validation is None or validation.labels is None:
         raise ValueError("tempscale needs the labelled ID validation outputs: det.fit(stats, validation=outputs)")
     logits, labels = np.asarray(validation.logits, np.float64), np.asarray(validation.labels)
+    check_finite(validation, ("logits",), "tempscale")
+    if logits.shape[1] != stats.classes or labels.max(initial=-1) >= stats.classes:
+        raise ValueError(
+            f"tempscale: validation labels must be below the {stats.classes} classes, got {labels.max(initial=-1)}, "
+            f"and its logits have {logits.shape[1]} classes"
+        )
     logits, labels = logits[labels >= 0], labels[labels >= 0]
     if len(labels) == 0:
         raise ValueError("tempscale needs at least one ID validation sample (label 0 or above), got none")
@@ -144,7 +156,9 @@ def gen_score_many(points: list, outputs: Outputs) -> jax.Array:
             return values.sum(axis=-1)
         above, ties = z > limits[m], z == limits[m]
         value_at_limit = jnp.where(ties, values, 0.0).max(axis=-1)
-        return jnp.where(above, values, 0.0).sum(axis=-1) + (m - above.sum(axis=-1)).astype(jnp.float32) * value_at_limit
+        return (
+            jnp.where(above, values, 0.0).sum(axis=-1) + (m - above.sum(axis=-1)).astype(jnp.float32) * value_at_limit
+        )
 
     return jnp.stack([-summed(o["gamma"], min(o["top_m"], classes)) for _, o in points], axis=-1)
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from oodjax.detectors.base import Method, check_count, dot, register
-from oodjax.linalg import whitening
+from oodjax.linalg import largest_variance, whitening
 from oodjax.neighbors import nearest, normalize
 from oodjax.outputs import Outputs
 from oodjax.statistics import TrainStatistics
@@ -23,7 +23,7 @@ def _distances(whitened: jax.Array, means: jax.Array) -> jax.Array:
 
 
 def _class_gaussians(stats: TrainStatistics) -> dict:
-    transform = whitening(stats.within_covariance)
+    transform = whitening(stats.within_covariance, scale=largest_variance(stats.total_covariance))
     return {
         "center": stats.mean,
         "within": transform,
@@ -66,7 +66,7 @@ def knn_check(k: int | None) -> None:
 
 
 def knn_resolve(stats: TrainStatistics, options: dict) -> dict:
-    return {"k": min(50, len(stats.features)) if options["k"] is None else options["k"]}
+    return {"k": max(1, min(50, len(stats.features))) if options["k"] is None else options["k"]}
 
 
 def knn_limit(stats: TrainStatistics, options: Any) -> str | None:

@@ -16,6 +16,7 @@ from oodjax.statistics import TrainStatistics
 
 FAMILY = "hybrid"
 BOTH = ("logits", "features")
+RESIDUAL_FLOOR = 1e-5
 EXPONENT_LIMIT = 60.0  # exp(60) ~ 1e26 leaves room for any logit in float32
 
 
@@ -31,15 +32,18 @@ def vim_resolve(stats: TrainStatistics, options: dict) -> dict:
 
 
 def vim_limit(stats: TrainStatistics, options: Any) -> str | None:
-    return f"dim {options['dim']} exceeds the {stats.dim} features" if options["dim"] > stats.dim else None
+    if options["dim"] > stats.dim:
+        return f"dim {options['dim']} exceeds the {stats.dim} features"
+    return None if len(stats.features) else "the bank's 0 features give no mean residual: raise bank_fraction"
 
 
 def vim_fit(stats: TrainStatistics, validation: Outputs | None, dim: int) -> dict:
     kernel, bias = np.asarray(stats.head.kernel, np.float64), np.asarray(stats.head.bias, np.float64)
     origin = -np.linalg.pinv(kernel.T) @ bias
-    basis = residual_basis(stats.second_moment(origin), dim)
+    moment = stats.second_moment(origin)
+    basis = residual_basis(moment, dim)
     residual = _residual_norms(stats.features, origin, basis).mean()
-    alpha = stats.max_logit_sum / stats.count / residual if residual > 0 else 0.0
+    alpha = stats.max_logit_sum / stats.count / residual if residual > RESIDUAL_FLOOR * np.sqrt(moment.trace()) else 0.0
     return {"origin": origin, "basis": basis, "alpha": alpha}
 
 
@@ -54,7 +58,7 @@ def vim_score(params: dict, outputs: Outputs, dim: int) -> jax.Array:
     u = -pinv(W')b; R spans the eigenvectors of the training features' second moment about u after the `dim`
     largest; alpha = mean largest logit / mean residual norm over training. Deviations: alpha's residual norm is
     averaged over the feature bank, which is all of training unless a share was asked for; alpha is 0 when that
-    norm is.
+    norm is, or is below 1e-5 of the features' length about u, where float32 leaves noise.
     """
     residual = dot(outputs.features - params["origin"][None, :], params["basis"])
     return energy(outputs.logits) - params["alpha"] * jnp.sqrt((residual**2).sum(axis=-1))
@@ -149,25 +153,27 @@ def nnguide_check(k: int | None, fraction: float | None) -> None:
 
 def nnguide_resolve(stats: TrainStatistics, options: dict) -> dict:
     k, fraction = options["k"], options["fraction"]
-    size = len(stats.features)
-    if fraction is None:  # 1%, or what the neighbours need where the bank is small
-        fraction = min(1.0, max(0.01, (100 if k is None else k) / size))
+    if fraction is None:  # 1%, or what the neighbours need where the training split or what was kept of it is small
+        fraction = min(1.0, stats.bank_fraction, max(0.01, (100 if k is None else k) / stats.count))
     bank = _nnguide_size(stats, fraction)
-    return {"k": min(100, bank) if k is None else k, "fraction": fraction}
+    return {"k": max(1, min(100, bank)) if k is None else k, "fraction": fraction}
 
 
 def _nnguide_size(stats: TrainStatistics, fraction: float) -> int:
-    return max(1, int(round(fraction * len(stats.features))))
+    """`fraction` of the training samples, as far as the statistics kept them: their share is drawn by chance."""
+    return min(max(1, round(fraction * stats.count)), len(stats.features))
 
 
 def nnguide_limit(stats: TrainStatistics, options: Any) -> str | None:
+    if options["fraction"] > stats.bank_fraction:
+        return f"fraction {options['fraction']} exceeds the bank_fraction {stats.bank_fraction} of the statistics"
     size = _nnguide_size(stats, options["fraction"])
     return f"k {options['k']} exceeds the bank's {size} features" if options["k"] > size else None
 
 
 def nnguide_fit(stats: TrainStatistics, validation: Outputs | None, k: int, fraction: float) -> dict:
     chosen = stats.bank_subset(_nnguide_size(stats, fraction))
-    return {"bank": stats.normalized_features[chosen] * stats.energies[chosen, None]}
+    return {"bank": normalize(jnp.asarray(stats.features[chosen])) * stats.energies[chosen, None]}
 
 
 def nnguide_score(params: dict, outputs: Outputs, k: int, fraction: float) -> jax.Array:

@@ -91,7 +91,10 @@ def ats_check(tail: str) -> None:
 
 def ats_limit(stats: TrainStatistics, options: Any) -> str | None:
     if stats.layer_means is None:
-        return "the training statistics lack `layer_means`, since Outputs.layer_means was None: " + HOW_TO_GET["layer_means"]
+        return (
+            "the training statistics lack `layer_means`, since Outputs.layer_means was None: "
+            + HOW_TO_GET["layer_means"]
+        )
     return None
 
 

@@ -1,0 +1,98 @@
+"""ODIN against a textbook implementation: one gradient and one forward pass a sample, temperature and noise."""
+
+from __future__ import annotations
+
+import golden
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import oodjax
+
+TEMPERATURES, NOISES = (1, 10, 100, 1000), (0.0, 0.0014, 0.0028)
+STD = (0.2, 0.25, 0.3)
+
+
+@jax.jit
+def textbook(x: jax.Array, temperature: jax.Array, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """One image: its score, and the magnitude of its input gradient (where that is 0 in effect, a sign is chance)."""
+    predicted = jnp.argmax(golden.apply(x[None])[0])
+
+    def loss(x):
+        return -jax.nn.log_softmax(golden.apply(x[None])[0] / temperature)[predicted]
+
+    gradient = jax.grad(loss)(x)
+    sign = jnp.where(gradient >= 0, 1.0, -1.0)
+    moved = x - noise * sign / jnp.asarray(STD)[None, None]
+    return jax.nn.softmax(golden.apply(moved[None])[0] / temperature).max(), gradient
+
+
+def test_every_temperature_and_noise_agrees_with_the_textbook():
+    images = golden.images("test")[:4]
+    got = jax.jit(lambda x: oodjax.odin_scores(golden.apply, x, TEMPERATURES, NOISES, STD))(images)
+    assert got.shape == (4, 4, 3) and got.dtype == jnp.float32
+    want = np.array([[[textbook(x, float(t), e)[0] for e in NOISES] for t in TEMPERATURES] for x in images])
+    # At noise 0 only float32 rounding; with noise, a sign of a gradient next to 0 may fall the other way, in one of
+    # 768 inputs: less than a hundredth of what the noise moves.
+    np.testing.assert_allclose(got[..., 0], want[..., 0], rtol=1e-5)  # float32, other batch shape
+    moved = np.abs(want[..., 1:] - want[..., :1]).max(axis=(0, 2))
+    error = np.abs(got[..., 1:] - want[..., 1:]).max(axis=(0, 2))
+    assert (moved > 20 * np.finfo(np.float32).eps).all()
+    assert (error <= 0.01 * moved + np.finfo(np.float32).eps).all(), (error, moved)
+
+
+def test_the_noise_raises_the_confidence():
+    """x' descends the loss against the predicted class: every score at temperature 1 goes up."""
+    got = oodjax.odin_scores(golden.apply, golden.images("test")[:4], (1,), NOISES, STD)
+    assert (np.diff(got[:, 0], axis=1) > 0).all()
+
+
+def test_a_gradient_of_zero_counts_as_positive():
+    def apply(x):  # the logits do not depend on the second pixel
+        return jnp.stack([3 * x[:, 0, 0, 0], jnp.zeros(len(x))], axis=1) + (x[:, 0, 1, 0] ** 2)[:, None]
+
+    def at(x):
+        return float(jax.nn.softmax(apply(x))[0].max())
+
+    images = jnp.asarray([[[[1.0], [0.5]]]])
+    got = oodjax.odin_scores(apply, images, (1,), (0.1,), (0.5,))
+    assert float(got[0, 0, 0]) == pytest.approx(at(jnp.asarray([[[[1.2], [0.3]]]])), rel=1e-6)
+
+
+@pytest.mark.parametrize(("temperatures", "noises"), [((1,), (0.1,)), ((1, 10, 100, 1000), (0.0014, 0.0028))])
+def test_forward_passes_one_plus_one_a_pair_and_one_pull_back_a_temperature(temperatures, noises):
+    counts = {"forward": 0, "backward": 0}
+
+    def count(kind):
+        counts[kind] += 1
+
+    @jax.custom_vjp
+    def network(x):
+        jax.debug.callback(lambda: count("forward"))
+        return x.reshape(len(x), -1)[:, :3]
+
+    def forward(x):
+        return network(x), x.shape
+
+    def backward(shape, cotangent):
+        jax.debug.callback(lambda: count("backward"))
+        return (jnp.zeros(shape).reshape(shape[0], -1).at[:, :3].set(cotangent).reshape(shape),)
+
+    network.defvjp(forward, backward)
+    images = jnp.arange(24.0).reshape(2, 2, 2, 3) / 24
+    jax.block_until_ready(oodjax.odin_scores(network, images, temperatures, noises, STD))
+    jax.effects_barrier()
+    assert counts == {"forward": 1 + len(temperatures) * len(noises), "backward": len(temperatures)}
+
+
+def test_bad_input_is_named():
+    images = jnp.zeros((2, 4, 4, 3))
+    for temperatures, noises, std, match in (
+        ((), (0.1,), STD, "needs temperatures and noises"),
+        ((1,), (), STD, "needs temperatures and noises"),
+        ((1, 0), (0.1,), STD, "temperatures must be positive"),
+        ((1,), (0.1,), (0.5, 0.5), r"input_std must have shape \(3,\), got \(2,\)"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            oodjax.odin_scores(lambda x: x[:, 0, 0], images, temperatures, noises, std)
