@@ -18,8 +18,8 @@ def odin_scores(
     """ODIN for every temperature and noise (Liang et al., ICLR 2018, eqs. 1-3).
 
     x' = x - noise * s / std with s the sign (+1 at 0) of the gradient of the cross-entropy at temperature T against
-    the predicted class; the score is max softmax(z(x') / T). The network is linearised once; each temperature's gradient is pulled
-    back through it with respect to the images alone; then one forward pass for each pair.
+    the predicted class; the score is max softmax(z(x') / T). The network is linearised once; each temperature's
+    gradient is pulled back through it with respect to the images alone; then one forward pass for each pair.
 
     Args:
       apply_fn: normalised images -> (n, K) logits; traceable; treats samples independently.

@@ -182,7 +182,7 @@ class TrainStatistics:
         rows, bank = 0, BankBuilder(bank_fraction, seed)
         for outputs in [batches] if isinstance(batches, Outputs) else batches:
             _check(outputs, head)
-            outputs = canonical(outputs)
+            outputs = canonical(outputs, host=True)
             rows = rows or min(block, len(outputs))
             for row in range(0, len(outputs), rows):
                 part, mask = pad(outputs[row : row + rows], rows)
@@ -389,15 +389,16 @@ def _bin_edges(slot: int) -> tuple[float, float]:
     return low, high
 
 
-def canonical(outputs: Outputs) -> Outputs:
-    """Floating-point fields as float32, labels as int32."""
-    return Outputs(
-        **{
-            f.name: None if (v := getattr(outputs, f.name)) is None
-            else jnp.asarray(v, jnp.int32 if f.name == "labels" else jnp.float32)
-            for f in dataclasses.fields(outputs)
-        }
-    )  # fmt: skip
+def canonical(outputs: Outputs, host: bool = False) -> Outputs:
+    """Floating-point fields as float32, labels as int32; NumPy arrays stay on the host when `host` is true."""
+
+    def cast(name: str) -> Any:
+        value, dtype = getattr(outputs, name), np.int32 if name == "labels" else np.float32
+        if value is None:
+            return None
+        return value.astype(dtype) if host and isinstance(value, np.ndarray) else jnp.asarray(value, dtype)
+
+    return Outputs(**{field.name: cast(field.name) for field in dataclasses.fields(outputs)})
 
 
 def pad(outputs: Outputs, rows: int) -> tuple[Outputs, jax.Array]:

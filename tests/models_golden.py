@@ -6,7 +6,9 @@ import json
 from functools import cache
 from pathlib import Path
 
+import jax
 import numpy as np
+from flax import nnx
 
 DATA = Path(__file__).parent / "data"
 ARCHS = (
@@ -65,6 +67,16 @@ def images() -> np.ndarray:
 def expected(arch: str) -> dict[str, np.ndarray]:
     with np.load(DATA / "models.npz") as file:
         return {name.partition("/")[2]: file[name] for name in file.files if name.partition("/")[0] == arch}
+
+
+@jax.jit(static_argnums=0)
+def _forward(graphdef: nnx.GraphDef, state: nnx.State, x: jax.Array) -> tuple:
+    return nnx.merge(graphdef, state)(x)
+
+
+def forward(model: nnx.Module, x: np.ndarray | jax.Array | None = None) -> tuple:
+    """The model on `images()` or others; compiled once per architecture for all tests of a run."""
+    return _forward(*nnx.split(model), images() if x is None else x)
 
 
 def drift(found: np.ndarray, reference: np.ndarray) -> float:

@@ -128,7 +128,8 @@ class Detector:
             `jit`) holds NaN or infinite values.
         """
         check_finite(outputs, self.needs, self.name)
-        return score_all((self,), outputs)[:, 0]
+        unread = {name: None for name in ("labels", "gram", "layer_means", "odin") if name not in self.needs}
+        return _score_one(self, outputs.replace(**unread))
 
 
 def score_all(points: Sequence[Detector], outputs: Outputs) -> jax.Array:
@@ -151,6 +152,11 @@ def score_all(points: Sequence[Detector], outputs: Outputs) -> jax.Array:
             columns += [method.score(p.params, outputs, **p.options)[:, None] for p in group]
         start = stop
     return jnp.concatenate(columns, axis=1)
+
+
+@jax.jit
+def _score_one(point: Detector, outputs: Outputs) -> jax.Array:
+    return score_all((point,), outputs)[:, 0]
 
 
 def _check_shapes(point: Detector, outputs: Outputs) -> None:

@@ -77,7 +77,8 @@ class Attention(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         b, t, d = x.shape
         qkv = self.qkv(x).reshape(b, t, 3, self.heads, d // self.heads)
-        y = jax.nn.dot_product_attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
+        with jax.numpy_dtype_promotion("standard"):  # jax's function mixes bfloat16 and float32 inside
+            y = jax.nn.dot_product_attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
         return self.out(y.reshape(b, t, d))
 
 
@@ -86,15 +87,16 @@ class Block(nnx.Module):
 
     def __init__(self, config: ViTConfig, dtype: Any, rngs: nnx.Rngs):
         self.approximate = config.gelu == "tanh"
-        self.norm1 = _layer_norm(config, dtype, rngs)
+        self.norm1 = _layer_norm(config, rngs)
         self.attention = Attention(config, dtype, rngs)
-        self.norm2 = _layer_norm(config, dtype, rngs)
+        self.norm2 = _layer_norm(config, rngs)
         self.expand = nnx.Linear(config.width, config.hidden, dtype=dtype, rngs=rngs)
         self.reduce = nnx.Linear(config.hidden, config.width, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = x + self.attention(self.norm1(x))
-        return x + self.reduce(jax.nn.gelu(self.expand(self.norm2(x)), approximate=self.approximate))
+        x = x + self.attention(_in_float32(self.norm1, x))
+        hidden = jax.nn.gelu(self.expand(_in_float32(self.norm2, x)), approximate=self.approximate)
+        return x + self.reduce(hidden)
 
 
 class ViT(nnx.Module):
@@ -102,7 +104,7 @@ class ViT(nnx.Module):
 
     Args:
       config: the architecture.
-      dtype: of the network's computation; parameters, the last norm and the head stay float32.
+      dtype: of the network's computation; parameters, layer norms and the head stay float32.
       rngs: initialisation.
     """
 
@@ -116,7 +118,7 @@ class ViT(nnx.Module):
         init = nnx.initializers.truncated_normal(0.02)
         self.positions = nnx.Param(init(rngs.params(), (1, tokens, config.width)))
         self.blocks = nnx.List([Block(config, dtype, rngs) for _ in range(config.depth)])
-        self.norm: Any = nnx.data(None if config.norm == "none" else _layer_norm(config, jnp.float32, rngs))
+        self.norm: Any = nnx.data(None if config.norm == "none" else _layer_norm(config, rngs))
         represent, inputs = None, config.width
         if config.representation:
             represent = nnx.Linear(config.width, config.representation, precision="highest", rngs=rngs)
@@ -153,6 +155,10 @@ class ViT(nnx.Module):
         return x if self.represent is None else jnp.tanh(self.represent(x))
 
 
-def _layer_norm(config: ViTConfig, dtype: Any, rngs: nnx.Rngs) -> nnx.LayerNorm:
+def _layer_norm(config: ViTConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:
     # the fast variance, E[x^2] - E[x]^2, loses digits where a token's mean is large
-    return nnx.LayerNorm(config.width, epsilon=config.epsilon, use_fast_variance=False, dtype=dtype, rngs=rngs)
+    return nnx.LayerNorm(config.width, epsilon=config.epsilon, use_fast_variance=False, rngs=rngs)
+
+
+def _in_float32(norm: nnx.LayerNorm, x: jax.Array) -> jax.Array:
+    return norm(x.astype(jnp.float32)).astype(x.dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,9 @@ from oodjax.report.style import (
     colour_of,
     dot,
     flow,
+    freeze,
     heading,
+    label_all,
     marks,
     model_legend,
     name_rows,
@@ -67,8 +70,8 @@ def by_panel(study: Results, x: str, y: str, by: str) -> Drawing:
         _points(ax, study, study.facts[x], means[name], 4)
         _baseline_lines(ax, study, x, means[name])
         heading(ax, name, rho(found[name]), ax_room(panels), faded=not found[name].p < 0.05)
-    figure.supxlabel(f"{LABELS[x]} (%)", size=8)
-    figure.supylabel(f"Mean {LABELS[y]} (%)", size=8)
+    freeze(np.array(list(panels.values())))
+    label_all(figure, f"{LABELS[x]} (%)", f"Mean {LABELS[y]} (%)")
     return Drawing(
         figure,
         f"Mean {LABELS[y]} against {x_name(x)}, one panel per {by.replace('ood_category', 'OOD category')}; panels "
@@ -110,7 +113,7 @@ def accuracy_of_splits(study: Results) -> Drawing:
         _baseline_lines(ax, study, "accuracy", values)
         heading(ax, LABELS[metric].removeprefix("AUROC, "), rho(found[metric]), 2.8, not found[metric].p < 0.05)
         ticks(ax)
-    figure.supxlabel("Accuracy (%)", size=8)
+    label_all(figure, "Accuracy (%)")
     axes[0, 0].set_ylabel("Mean AUROC (%)")
     return Drawing(
         figure,
@@ -135,8 +138,8 @@ def splits_by_detector(study: Results) -> Drawing:
         heading(ax, name, f"gap {number(gaps[name])}", ax_room(panels))
     for ax in panels.values():
         _diagonal(ax)
-    figure.supxlabel(f"Mean {LABELS[CORRECT]} (%)", size=8)
-    figure.supylabel(f"Mean {LABELS[INCORRECT]} (%)", size=8)
+    freeze(np.array(list(panels.values())))
+    label_all(figure, f"Mean {LABELS[CORRECT]} (%)", f"Mean {LABELS[INCORRECT]} (%)")
     most, least = max(gaps, key=gaps.__getitem__), min(gaps, key=gaps.__getitem__)
     spread = (
         f" It is widest for {most} ({number(gaps[most])} points) and narrowest for {least} ({number(gaps[least])})."
@@ -161,15 +164,15 @@ def beside_the_paper(study: Results, x: str, y: str) -> Drawing:
         pale[category] = colours[match[0]] if match else _paper_colour(category)
     shown = [m for m in study.models if m in means.index]
     drawn = marks(study)
-    entries: list[tuple[str, Mark | None]] = [("The paper's models", None)]
-    entries += [(category, Mark(colour, "o", "none")) for category, colour in pale.items()]
+    entries: list[tuple[str, Mark | None]] = [("The paper", None)]
+    entries += [(category, Mark(colour, "+", "none")) for category, colour in pale.items()]
     for category in study.categories:
         members = [m for m in shown if study.facts.at[m, "category"] == category]
-        entries += [(f"{category}, this study", None), *((m, drawn[m]) for m in members)] if members else []
+        entries += [(category, None), *((m, drawn[m]) for m in members)] if members else []
     figure, axes = canvas(NARROW, 3.1, legend=flow(entries, NARROW))
     ax = axes[0, 0]
     for row in published.itertuples():
-        dot(ax, getattr(row, x), getattr(row, y), Mark(pale[str(row.category)], "o", "none"), 3.6, 0.55, 2)
+        dot(ax, getattr(row, x), getattr(row, y), Mark(pale[str(row.category)], "+", "none"), 4.2, 0.6, 2)
     _points(ax, study, study.facts[x], means, 6)
     theirs = spearman(published, x, y)
     ours = pd.DataFrame({x: study.facts[x].reindex(means.index), y: means})
@@ -180,8 +183,8 @@ def beside_the_paper(study: Results, x: str, y: str) -> Drawing:
     second = f"{rho(mine)} over this study's {len(ours)}" if not mine.reason else f"this study's {mine.reason}"
     return Drawing(
         figure,
-        f"The {len(published)} published ResNet-50 of the paper (open circles, ImageNet-1k) and this study's "
-        f"{len(shown)} models (full markers). Spearman over models' means: {rho(theirs)} for the paper; {second}. "
+        f"The {len(published)} published ResNet-50 of the paper (crosses, ImageNet-1k) and this study's "
+        f"{len(shown)} models. Spearman over models' means: {rho(theirs)} for the paper; {second}. "
         f"{both if both else 'No'} checkpoint{'s are' if both != 1 else ' is'} in both"
         + ("." if both else ", so that only the shapes compare, not the levels.")
         + study.remark(y),
@@ -202,7 +205,7 @@ def by_architecture(study: Results) -> Drawing:
         heading(ax, name, f"{len(values)} models", (WIDE - 0.5) / len(names) - 0.1)
         ticks(ax)
         parts.append(f"{name} {number(values.mean())} ({len(values)} models)")
-    figure.supxlabel("Accuracy (%)", size=8)
+    label_all(figure, "Accuracy (%)")
     axes[0, 0].set_ylabel("Mean AUROC (%)")
     return Drawing(figure, f"Accuracy and mean AUROC per architecture. Means over models: {join(parts, 9)}.")
 
@@ -251,7 +254,7 @@ def x_name(x: str) -> str:
     return {"accuracy": "accuracy", "ece": "calibration error (ECE)"}[x]
 
 
-def _panels(names: Sequence[str], legend: object) -> tuple[object, dict[str, Axes]]:
+def _panels(names: Sequence[str], legend: Any) -> tuple[Any, dict[str, Axes]]:
     cols = min(len(names), 2 if len(names) in (2, 4) else 3)
     rows = -(-len(names) // cols)
     height = 0.5 + rows * (1.14 if rows > 3 else 1.7)
@@ -287,7 +290,9 @@ def _diagonal(ax: Axes) -> None:
 
 
 def _lines(study: Results, means: pd.Series) -> str:
-    return f" The dotted lines mark {shorten(study.baseline, 9, 8)}." if study.baseline in means.index else ""
+    if study.baseline is None or study.baseline not in means.index:
+        return ""
+    return f" The dotted lines mark {shorten(study.baseline, 9, 8)}."
 
 
 def _range(means: pd.Series, label: str) -> str:

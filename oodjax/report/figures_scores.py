@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -23,6 +25,7 @@ from oodjax.report.style import (
     dot,
     flow,
     heading,
+    label_all,
     marks,
     name_rows,
     ticks,
@@ -84,9 +87,9 @@ def max_logits(study: Results) -> Drawing:
             rate = 100 * float(metrics.fpr95(inside[model], outside))
             rates.setdefault(model, []).append(rate)
             _densities(axes[r, c], inside[model], outside)
-            heading(axes[r, c], image_set if r == 0 else "", f"FPR95 {number(rate)}", 1.45)
+            heading(axes[r, c], image_set if r == 0 else "", f"FPR95 {number(rate)}", 1.45, above=True)
         _name_row(axes[r, 0], study, model)
-    figure.supxlabel("Largest logit", size=8)
+    label_all(figure, "Largest logit")
     said = join([f"{m} {number(float(np.mean(v)))}" for m, v in rates.items()])
     return Drawing(
         figure,
@@ -110,10 +113,10 @@ def profiles(study: Results) -> Drawing:
             total = float(found.id_mean.sum())
             ratio = float(found.ood_mean.sum()) / total if total else float("nan")
             ratios.setdefault(model, []).append(ratio)
-            heading(axes[r, c], image_set if r == 0 else "", f"OOD/ID {number(ratio, 2)}", 1.45)
+            heading(axes[r, c], image_set if r == 0 else "", f"OOD/ID {number(ratio, 2)}", 1.45, above=True)
             ticks(axes[r, c], 3, 3)
         _name_row(axes[r, 0], study, model)
-    figure.supxlabel("Unit, by its mean activation on ID data", size=8)
+    label_all(figure, "Unit, by its mean activation on ID data")
     said = join([f"{m} {number(float(np.mean(v)), 2)}" for m, v in ratios.items()])
     return Drawing(
         figure,
@@ -138,7 +141,7 @@ def embeddings(study: Results) -> Drawing:
             ticks(axes[r, c], 3, 3)
         said.append(f"{model} {number(100 * float(found.explained.sum()))} %")
         _name_row(axes[r, 0], study, model)
-    figure.supxlabel("First principal component (rows: second)", size=8)
+    label_all(figure, "First principal component (rows: second)")
     return Drawing(
         figure,
         "Features of ID (grey) and OOD samples (orange) along the two leading principal components of the ID features; "
@@ -175,8 +178,7 @@ def roc_curves(study: Results, detector: str) -> Drawing:
             ax.axis("off")
         elif i + cols >= len(sets):
             ax.tick_params(labelbottom=True)
-    figure.supxlabel("Share of OOD samples accepted", size=8)
-    figure.supylabel("Share of ID samples accepted", size=8)
+    label_all(figure, "Share of OOD samples accepted", "Share of ID samples accepted")
     low, high = min(areas, key=areas.__getitem__), max(areas, key=areas.__getitem__)
     thick = f" The thick line is {study.baseline}." if study.baseline else ""
     return Drawing(
@@ -205,7 +207,7 @@ def score_histograms(study: Results, detector: str) -> Drawing:
             ax.axis("off")
         elif i + cols >= len(sets):
             ax.tick_params(labelbottom=True)
-    figure.supxlabel(f"Score of {detector} (higher is more ID; the outer 0.5 % are off the plot)", size=8)
+    label_all(figure, f"Score of {detector} (higher is more ID; the outer 0.5 % are off the plot)")
     low, high = min(areas, key=areas.__getitem__), max(areas, key=areas.__getitem__)
     return Drawing(
         figure,
@@ -214,7 +216,7 @@ def score_histograms(study: Results, detector: str) -> Drawing:
     )
 
 
-def _densities(ax: object, inside: NDArray[np.float64], outside: NDArray[np.float64]) -> None:
+def _densities(ax: Any, inside: NDArray[np.float64], outside: NDArray[np.float64]) -> None:
     both = np.concatenate([inside, outside])
     if not np.isfinite(both).all():
         raise CannotSay(f"{np.count_nonzero(~np.isfinite(both))} scores are NaN or infinite")
@@ -224,11 +226,11 @@ def _densities(ax: object, inside: NDArray[np.float64], outside: NDArray[np.floa
     edges = np.linspace(low, high, 41)
     for values, colour, filled in ((inside, ID_COLOUR, True), (outside, OOD_COLOUR, False)):
         heights = np.histogram(values, edges)[0] / len(values)
-        ax.stairs(heights, edges, fill=filled, color=colour, alpha=0.55 if filled else 1, lw=1.1)  # type: ignore[attr-defined]
-    ax.set_yticks([])  # type: ignore[attr-defined]
-    ax.spines["left"].set_visible(False)  # type: ignore[attr-defined]
+        ax.stairs(heights, edges, fill=filled, color=colour, alpha=0.55 if filled else 1, lw=1.1)
+    ax.set_yticks([])
+    ax.spines["left"].set_visible(False)
     ticks(ax, 3)  # type: ignore[arg-type]
-    ax.set_yticks([])  # type: ignore[attr-defined]
+    ax.set_yticks([])
 
 
 def _roc(inside: NDArray[np.float64], outside: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
@@ -239,13 +241,13 @@ def _roc(inside: NDArray[np.float64], outside: NDArray[np.float64]) -> tuple[NDA
     return np.append(shares[0], 0.0), np.append(shares[1], 0.0)
 
 
-def _grid(rows: int, cols: int, height: float = 1.05, **shared: str) -> tuple[object, np.ndarray]:
+def _grid(rows: int, cols: int, height: float = 1.05, **shared: Any) -> tuple[Any, np.ndarray]:
     return canvas(WIDE, 0.5 + rows * height, rows, cols, **shared)
 
 
-def _name_row(ax: object, study: Results, model: str) -> None:
+def _name_row(ax: Any, study: Results, model: str) -> None:
     mark: Mark = marks(study)[model]
-    ax.set_ylabel(model if len(model) < 18 else f"{model[:16]}…", color=mark.colour, size=SMALL)  # type: ignore[attr-defined]
+    ax.set_ylabel(model if len(model) < 18 else f"{model[:16]}…", color=mark.colour, size=SMALL)
 
 
 def _one_per_category(study: Results) -> list[str]:

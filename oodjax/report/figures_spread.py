@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from oodjax.report.data import CannotSay, Results, join
 from oodjax.report.style import (
@@ -18,11 +19,12 @@ from oodjax.report.style import (
     Drawing,
     canvas,
     dot,
+    freeze,
     heading,
+    label_all,
     marks,
     model_legend,
     name_rows,
-    ticks,
 )
 from oodjax.report.wording import count, number
 
@@ -52,7 +54,7 @@ def four_kinds(study: Results, everything: bool) -> Drawing:
         boxes(ax, values, [KINDS[k][1] for k in means])
         heading(ax, detector, room=1.6)
     _finish_grid(axes, len(detectors), [KINDS[k][0] for k in means])
-    figure.supxlabel("Mean AUROC over OOD sets (%)", size=8)
+    label_all(figure, "Mean AUROC over OOD sets (%)")
     medians = {d: {k: float(t[d].median()) for k, t in means.items()} for d in detectors}
     said = "; ".join(
         f"{d}: {', '.join(f'{KINDS[k][0]} {number(v)}' for k, v in m.items())}" for d, m in list(medians.items())[:3]
@@ -79,7 +81,7 @@ def detector_spread(study: Results) -> Drawing:
         for model, shift in zip(shown, spread, strict=True):
             if model != study.baseline:
                 dot(ax, means.at[model, detector], r + shift, drawn[model], 3.2)
-        if study.baseline in means.index:
+        if study.baseline is not None and study.baseline in means.index:
             ax.plot([means.at[study.baseline, detector]] * 2, [r - 0.42, r + 0.42], color=INK, lw=1.6, zorder=5)
             dot(ax, means.at[study.baseline, detector], r, drawn[study.baseline], 4.5, zorder=6)
     name_rows(ax, list(order))
@@ -121,8 +123,8 @@ def detector_spread_by_category(study: Results) -> Drawing:
         heading(ax, category, f"median {number(part['auroc'].median())}", (WIDE - 1) / cols)
         best = f", best {medians.idxmax()} {number(medians.max())}" if len(medians) > 1 else ""
         said.append(f"{category} {number(part['auroc'].median())}{best}")
-    _finish_grid(axes, len(categories), list(order), y=True)
-    figure.supxlabel("AUROC (%)", size=8)
+    _finish_grid(axes, len(categories), list(order))
+    label_all(figure, "AUROC (%)")
     base_text = f" Diamonds: mean of {study.baseline}." if study.baseline else ""
     return Drawing(
         figure,
@@ -146,17 +148,16 @@ def boxes(
         box.set_facecolor(colour)
 
 
-def _finish_grid(axes: np.ndarray, used: int, names: Sequence[str], y: bool = False) -> None:
-    rows, cols = axes.shape
+def _finish_grid(axes: np.ndarray, used: int, names: Sequence[str]) -> None:
+    cols = axes.shape[1]
     for ax in axes.flat[used:]:
         ax.axis("off")
+    axes[0, 0].xaxis.set_major_locator(MaxNLocator(4))
+    name_rows(axes[0, 0], names, 1.3)
+    freeze(axes)
     for i, ax in enumerate(axes.flat[:used]):
-        ticks(ax, 4)
-        if i % cols == 0:
-            name_rows(ax, names, 1.3)
-        else:
-            ax.tick_params(axis="y", length=0)
-            ax.grid(axis="y", visible=False)
+        ax.tick_params(axis="y", length=0)
+        ax.grid(axis="y", visible=False)
         if i + cols >= used:
             ax.tick_params(labelbottom=True)
 

@@ -179,7 +179,7 @@ def correlation_matrix(study: Results) -> Drawing:
     """Correlations by training category (Fig. 17)."""
     table = correlations(study)
     part = table[(table["subset"] == "model_category") | (table["subset"] == "overall")]
-    columns = list(dict.fromkeys(zip(part["x"], part["y"], strict=True)))
+    columns = sorted(dict.fromkeys(zip(part["x"], part["y"], strict=True)), key=lambda pair: pair[0])
     rows = ["overall", *[c for c in study.categories if c in set(part["group"])]]
     figure, axes = canvas(WIDE, 1.15 + 0.26 * len(rows))
     ax = axes[0, 0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -141,6 +142,11 @@ def _verdict(study: Results) -> list[Statement]:
     return [Statement(*(_terms(text) for text in statement)) for statement in found]
 
 
+def tie(text: str) -> str:
+    """No line break within `p < 0.001` and its like."""
+    return re.sub(r"(\S) ([=<]) (?=\S)", "\\1\u00a0\\2\u00a0", text).replace(" %", "\u00a0%")
+
+
 def _terms(text: str) -> str:
     words = text.replace("models has 0 rows for the baseline '(none)', expected 1", "no model is the baseline")
     parts = words.split(" ")
@@ -175,4 +181,5 @@ def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
+    environment.filters["tie"] = tie
     return environment.from_string(_asset("template.html"))

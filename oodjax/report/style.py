@@ -13,13 +13,15 @@ from typing import Any, NamedTuple
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
 
 from oodjax.report.data import Results, singular
 
-NARROW, WIDE = 4.8, 6.8
+NARROW, WIDE = 4.4, 6.8
 SMALL = 7.0
 INK, SOFT, FAINT = "#1b1b1b", "#6f6f6f", "#d9d9d9"
 ID_COLOUR, OOD_COLOUR = "#8a8a8a", "#c2500a"
@@ -33,7 +35,7 @@ COLOURS = {
     "vit": "#0b8a8f",
 }
 SPARE = ("#b0307c", "#5f6b00", "#7a4a2b", "#4a5a9c", "#e0693a", "#3d7f7a")
-SHAPES = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h", "d", "8")
+SHAPES = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "d")
 FILLS = ("full", "none", "left")
 LABELS = {
     "accuracy": "Accuracy",
@@ -76,7 +78,7 @@ _RC: dict[str, Any] = {
     "svg.hashsalt": "oodjax",
     "savefig.facecolor": "white",
 }
-_ROW, _GAP, _MARKER = 0.135, 0.1, 0.17
+_ROW, _GAP, _MARKER, _EDGE, _STRIP = 0.135, 0.1, 0.17, 0.05, 0.17
 _DPI = 160
 
 
@@ -140,9 +142,9 @@ def model_legend(study: Results, width: float, models: Sequence[str] | None = No
 
 def flow(entries: Sequence[tuple[str, Any]], width: float) -> Legend:
     """Entries in as many columns as their longest label allows; no heading ends a column."""
-    longest = min(max(text_width(label, SMALL) for label, _ in entries) + _MARKER + 0.16, width - 0.3)
+    longest = min(max(text_width(label, SMALL) for label, _ in entries) + _MARKER + 0.1, width - 0.3)
     count = max(1, min(len(entries), int((width - 0.3) / longest)))
-    rows = -(-len(entries) // count)
+    rows = max(-(-len(entries) // count), 2 if any(mark is None for _, mark in entries) else 1)
     while True:
         columns: list[list[tuple[str, Any]]] = [[]]
         for i, entry in enumerate(entries):
@@ -163,7 +165,9 @@ def canvas(
     below = legend.height if legend else 0.0
     figure = Figure(figsize=(width, height + below), layout="constrained")
     engine: Any = figure.get_layout_engine()
-    engine.set(rect=(0, below / (height + below), 1, height / (height + below)), w_pad=0.03, h_pad=0.03)
+    edge = _EDGE / width, _EDGE / (height + below)
+    rect = edge[0], below / (height + below) + edge[1], 1 - 2 * edge[0], height / (height + below) - 2 * edge[1]
+    engine.set(rect=rect, w_pad=0.03, h_pad=0.03)
     if legend:
         _draw_legend(figure, legend)
     return figure, figure.subplots(rows, cols, squeeze=False, **shared)
@@ -201,6 +205,27 @@ def dot(ax: Axes, x: float, y: float, mark: Mark, size: float = 5.0, alpha: floa
     line.set_in_layout(False)
 
 
+def label_all(figure: Figure, x: str, y: str = "") -> None:
+    """Labels that all panels share, in strips of their own; the lower one stands above the legend."""
+    engine: Any = figure.get_layout_engine()
+    left, bottom, width, height = engine.get()["rect"]
+    strips = [_STRIP / size if text else 0.0 for size, text in zip(figure.get_size_inches(), (y, x), strict=True)]
+    inner = left + strips[0], bottom + strips[1], width - strips[0], height - strips[1]
+    engine.set(rect=inner)
+    figure.text(inner[0] + inner[2] / 2, bottom, x, size=8, ha="center", va="bottom")
+    figure.text(left, inner[1] + inner[3] / 2, y, size=8, rotation=90, ha="left", va="center")
+
+
+def freeze(axes: np.ndarray) -> None:
+    """Settles limits and ticks of panels that share both, which drawing would otherwise work out once per panel."""
+    ax = axes.flat[0]
+    for axis, limits in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())):
+        low, high = sorted(limits)
+        at = [t for t in axis.get_majorticklocs() if low <= t <= high]
+        axis.set_ticks(at, axis.get_major_formatter().format_ticks(at))
+    ax.set(xlim=ax.get_xlim(), ylim=ax.get_ylim())
+
+
 def ticks(ax: Axes, x: int = 5, y: int = 5) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(x))
     ax.yaxis.set_major_locator(MaxNLocator(y))
@@ -214,10 +239,10 @@ def name_rows(ax: Axes, names: Sequence[str], room: float = 1.4) -> None:
     ax.grid(axis="y", visible=False)
 
 
-def heading(ax: Axes, left: str, right: str = "", room: float = 1.7, faded: bool = False) -> None:
-    """A panel's name at its left and a finding at its right, cut where they would meet."""
-    taken = text_width(right, SMALL) + 0.1 if right else 0
-    ax.set_title(shorten(left, room - taken, 8.0), loc="left", pad=3)
+def heading(ax: Axes, left: str, right: str = "", room: float = 1.7, faded: bool = False, above: bool = False) -> None:
+    """A panel's name at its left, or in a line above, and a finding at its right; cut where they would meet."""
+    taken = text_width(right, SMALL) + 0.1 if right and not above else 0
+    ax.set_title(shorten(left, room - taken, 8.0) + ("\n" if above and left else ""), loc="left", pad=3)
     if right:
         ax.set_title(right, loc="right", pad=3, size=SMALL, color=SOFT if faded else INK)
 
@@ -246,10 +271,13 @@ def shorten(text: str, room: float, size: float) -> str:
 
 
 def save(drawing: Drawing, stem: Path) -> None:
-    """stem.svg and stem.png."""
+    """stem.svg and stem.png. The canvases write directly, for `savefig` would lay out and draw everything again."""
+    figure = drawing.figure
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")
-        drawing.figure.draw_without_rendering()
-        drawing.figure.set_layout_engine("none")
-        drawing.figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})
-        drawing.figure.savefig(stem.with_suffix(".png"), dpi=_DPI)
+        figure.set_dpi(_DPI)
+        engine: Any = figure.get_layout_engine()
+        engine.execute(figure)
+        figure.set_layout_engine("none")
+        FigureCanvasAgg(figure).print_png(stem.with_suffix(".png"))
+        FigureCanvasSVG(figure).print_svg(stem.with_suffix(".svg"), metadata={"Date": None})

@@ -18,6 +18,8 @@ from oodjax.models.vit import ViT, ViTConfig
 
 MODELS: dict[str, tuple[type, type]] = {"resnet50": (ResNetConfig, ResNet), "vit_b16": (ViTConfig, ViT)}
 
+FIELDS = ("config", "weights", "files", "architecture", "mean", "std", "shapes")
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -56,9 +58,7 @@ def load(folder: str | Path, *, fold: bool = False, dtype: Any = "float32") -> L
     manifest = checkpoint.read_manifest(folder)
     if manifest is None:
         raise checkpoint.CheckpointError(f"{folder} holds no finished checkpoint: {checkpoint.MANIFEST} is missing")
-    missing = [
-        name for name in ("config", "weights", "files", "architecture", "mean", "std", "shapes") if name not in manifest
-    ]
+    missing = [name for name in FIELDS if name not in manifest]
     if missing:
         raise checkpoint.CheckpointError(f"{folder} is not a converted checkpoint: its manifest lacks {missing}")
     if manifest["architecture"] not in MODELS:
