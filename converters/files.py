@@ -72,7 +72,7 @@ def published_name(checkpoint: zoo.Checkpoint) -> str:
 def candidates(checkpoint: zoo.Checkpoint) -> list[str]:
     """Where a downloads folder may keep the file: first its id, then the published name where no other shares it."""
     found = [f"{checkpoint.id}{suffix}" for suffix in SUFFIXES]
-    name = published_name(checkpoint)
+    name = "" if checkpoint.member else published_name(checkpoint)  # inside zip files they are called "ckpt.pth"
     if name:
         found.append(f"{checkpoint.id}/{name}")
         if Counter(map(published_name, zoo.checkpoints()))[name] == 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import tarfile
 import types
 import warnings
 import zipfile
@@ -138,7 +139,7 @@ def _refuse_other_kinds(path: Path) -> None:
             raise problem(str(path), "is a TorchScript program, not a table of tensors")
         if not any(name.endswith("/data.pkl") for name in members):
             raise problem(str(path), "is a zip file but none of torch's; unpack it and name the file inside")
-    elif not start.startswith(b"\x80"):
+    elif not start.startswith(b"\x80") or tarfile.is_tarfile(path):
         raise problem(str(path), "is not a torch file")
 
 

@@ -404,8 +404,11 @@ def canonical(outputs: Outputs, host: bool = False) -> Outputs:
 def pad(outputs: Outputs, rows: int) -> tuple[Outputs, jax.Array]:
     """Zero rows appended up to `rows`, and the mask of the real ones."""
     n = len(outputs)
-    padded = jax.tree.map(lambda x: jnp.pad(x, [(0, rows - n)] + [(0, 0)] * (x.ndim - 1)), outputs)
-    return padded, jnp.arange(rows) < n
+
+    def pad_rows(x: Any) -> Any:  # NumPy's needs no program for each length of a last batch
+        return (np if isinstance(x, np.ndarray) else jnp).pad(x, [(0, rows - n)] + [(0, 0)] * (x.ndim - 1))
+
+    return (outputs if n == rows else jax.tree.map(pad_rows, outputs)), jnp.arange(rows) < n
 
 
 def _check(outputs: Outputs, head: Head) -> None:

@@ -35,9 +35,7 @@ class Problem:
     head: oodjax.Head
 
 
-def make(
-    signed: bool = False, scale: float = 1.0, seed: int = 0, d: int = FEATURES, k: int = CLASSES
-) -> Problem:
+def make(signed: bool = False, scale: float = 1.0, seed: int = 0, d: int = FEATURES, k: int = CLASSES) -> Problem:
     """Overlapping classes about random means; features rectified unless `signed`; logits multiplied by `scale`."""
     sizes = TRAIN, VAL, TEST
     rng = np.random.default_rng(seed)
@@ -207,8 +205,7 @@ def mds(p):
 def rmds(p):
     means, inverse, mean, total = gaussians(p)
     return [
-        -min((x - m) @ inverse @ (x - m) - (x - mean) @ total @ (x - mean) for m in means)
-        for x in f64(p.test.features)
+        -min((x - m) @ inverse @ (x - m) - (x - mean) @ total @ (x - mean) for m in means) for x in f64(p.test.features)
     ]
 
 
@@ -297,9 +294,7 @@ def fdbd(p, distance_as_normalizer=True):
     scores = []
     for x, z in each(p.test.features, p.test.logits):
         y = int(np.argmax(z))
-        total = sum(
-            abs(z[y] - z[c]) / np.linalg.norm(kernel[:, y] - kernel[:, c]) for c in range(len(z)) if c != y
-        )
+        total = sum(abs(z[y] - z[c]) / np.linalg.norm(kernel[:, y] - kernel[:, c]) for c in range(len(z)) if c != y)
         scores.append(total / np.linalg.norm(x - mean if distance_as_normalizer else x))
     return scores
 

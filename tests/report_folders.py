@@ -33,7 +33,7 @@ PAPER_STUDY = {c.id: c.category for c in checkpoints() if c.arch == "resnet50"}
 
 def make(
     folder: Path, models: dict[str, str] | None = None, detectors: tuple[str, ...] = DETECTORS,
-    sets: dict[str, str] | None = None, units: bool = False, seed: int = 0,
+    sets: dict[str, str] | None = None, units: bool = False, seed: int = 0, preset: str = "invented",
 ) -> Path:  # fmt: skip
     """Writes results.csv, models.csv, run.json and, if asked, units; the folder is returned."""
     models, sets = models or SMALL_STUDY, sets or SETS
@@ -60,7 +60,7 @@ def make(
     names = ("model", "model_category", "detector", "detector_family", "dataset", "ood_category", "hyperparameters")
     pd.DataFrame(rows, columns=[*names, *COLUMNS]).to_csv(folder / "results.csv", index=False)
     manifest = {
-        "configuration": {"preset": "invented", "seed": seed},
+        "configuration": {"preset": preset, "seed": seed},
         "data": [{"name": "id_test", "role": "id_test", "category": "id", "count": 360, "sha256": "0" * 64,
                   "source": "numpy"}],
     }  # fmt: skip

@@ -37,7 +37,9 @@ def inputs() -> jax.Array:
     return jnp.asarray(np.random.default_rng(1).normal(size=(3, 12, 12, 3)).astype(np.float32))
 
 
-@pytest.mark.parametrize("arch", golden.ARCHS[2:])
+@pytest.mark.parametrize(
+    "arch", [golden.ARCHS[2], *(pytest.param(a, marks=pytest.mark.slow) for a in golden.ARCHS[3:])]
+)
 def test_logits_and_features_equal_the_reference(arch: str) -> None:
     """float32 sums in another order differ by some 1e-6 standard deviations; a wrong GELU or epsilon by over 1e-3."""
     model = converters.convert(golden.state_dict(arch), arch)

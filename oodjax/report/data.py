@@ -204,6 +204,17 @@ def paper() -> pd.DataFrame:
     return table[table["auroc"].notna()].reset_index(drop=True)
 
 
+def shared_with_paper(study: Results) -> list[str]:
+    """The models that are the paper's checkpoints: by id, unless the manifest names another study than ImageNet's.
+
+    The small studies have a `baseline` and a `mixup` too, so one common `baseline` alone is no checkpoint of the paper.
+    """
+    configuration = study.manifest.get("configuration")
+    preset = configuration.get("preset", "imagenet") if isinstance(configuration, dict) else "imagenet"
+    both = [m for m in study.models if m in set(paper()["id"])] if preset == "imagenet" else []
+    return [] if both == ["baseline"] and len(study.models) > 1 else both
+
+
 def ordered(values: pd.Series, known: Sequence[str]) -> list[str]:
     """The distinct values, known ones first and in their order; a plural counts as its singular."""
     found = [str(v) for v in values.unique()]

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from oodjax.analysis import Correlation, spearman
-from oodjax.report.data import CannotSay, Results, join, paper
+from oodjax.report.data import CannotSay, Results, join, paper, shared_with_paper
 from oodjax.report.style import (
     COLOURS,
     INK,
@@ -179,7 +179,7 @@ def beside_the_paper(study: Results, x: str, y: str) -> Drawing:
     mine = spearman(ours, x, y)
     ax.set(xlabel=f"{LABELS[x]} (%)", ylabel=f"Mean {LABELS[y]} (%)")
     ticks(ax, 6, 6)
-    both = len(set(shown) & set(published["id"]))
+    both = len(set(shown) & set(shared_with_paper(study)))
     second = f"{rho(mine)} over this study's {len(ours)}" if not mine.reason else f"this study's {mine.reason}"
     return Drawing(
         figure,

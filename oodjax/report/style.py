@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.textpath import TextPath
+from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import MaxNLocator
 
 from oodjax.report.data import Results, singular
@@ -250,11 +250,12 @@ def heading(ax: Axes, left: str, right: str = "", room: float = 1.7, faded: bool
 @cache
 def text_width(text: str, size: float) -> float:
     """Inches."""
-    if not text.strip():
-        return 0.0
+    font = get_font(findfont("DejaVu Sans"))
+    font.set_size(size, 72)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")
-        return float(TextPath((0, 0), text, size=size).get_extents().x1) / 72
+        font.set_text(text)
+    return font.get_width_height()[0] / 64 / 72
 
 
 def shorten(text: str, room: float, size: float) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from oodjax.analysis import anova, leave_one_category_out, mean_ranks, robustness
 from oodjax.report import figures_scores
-from oodjax.report.data import CannotSay, Results, paper
+from oodjax.report.data import CannotSay, Results, paper, shared_with_paper
 from oodjax.report.figures_tests import correlations, term_name
 from oodjax.report.style import LABELS
 from oodjax.report.wording import number
@@ -166,10 +166,9 @@ def _features(table: pd.DataFrame) -> View:
 def _paper(study: Results) -> View:
     published = paper()
     theirs = published.set_index("id")
-    both = [m for m in study.models if m in theirs.index]
-    # A small study has a "baseline" of its own; the paper's checkpoints are known by more than that one word.
-    if not both or (both == ["baseline"] and len(study.models) > 1):
-        raise CannotSay("no checkpoint of the paper is among these models (they are matched by id, such as at-l2-eps1)")
+    both = shared_with_paper(study)
+    if not both:
+        raise CannotSay("none of these models is a checkpoint of the paper (known by ids such as at-l2-eps1)")
     ours = study.facts.loc[both, ["accuracy", "ece"]].copy()
     for metric in ("auroc", "fpr95"):
         ours[metric] = study.means(metric).reindex(both) if metric in study.results else np.nan

@@ -1,0 +1,184 @@
+"""The command line on safetensors files: from a download to logits, and every way in which a file can be wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import models_golden as golden
+import numpy as np
+import pytest
+from flax import nnx
+from safetensors.numpy import save_file
+
+import converters
+from converters import command
+from converters.__main__ import main
+from oodjax import zoo
+from oodjax.models.checkpoint import CheckpointError
+
+ARCH = "torchvision-resnet50"
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A downloads folder with the file of "baseline", and the checkpoint that the command line made of it."""
+    folder = tmp_path_factory.mktemp("zoo")
+    downloads = folder / "downloads"
+    downloads.mkdir()
+    save_file(golden.state_dict(ARCH), downloads / "baseline.safetensors")
+    to = folder / "checkpoints" / "baseline"
+    assert main(["baseline", "--from", str(downloads / "baseline.safetensors"), "--to", str(to)]) == 0
+    return downloads, to
+
+
+def error_of(capsys: pytest.CaptureFixture, *arguments: object) -> str:
+    """Runs the command line, which must fail with exit code 2 and one line."""
+    assert main([str(argument) for argument in arguments]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ")
+    return lines[0]
+
+
+def direct() -> list:
+    """Leaves of the model that Python's `convert` makes of the same weights."""
+    return jax.tree.leaves(nnx.state(converters.convert(golden.state_dict(ARCH), ARCH)))
+
+
+def test_a_converted_checkpoint_gives_the_reference_logits(converted: tuple[Path, Path]) -> None:
+    downloads, to = converted
+    loaded, folded = zoo.load(to), zoo.load(to, fold=True)
+    assert folded.model.config.folded and not loaded.model.config.folded
+    assert golden.drift(golden.forward(folded.model).logits, golden.expected(ARCH)["logits"]) < 1e-4
+    assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(nnx.state(loaded.model)), direct(), strict=True))
+    np.testing.assert_array_equal(loaded.std, np.asarray([0.229, 0.224, 0.225], np.float32))
+    manifest = json.loads((to / "manifest.json").read_text())
+    content = (downloads / "baseline.safetensors").read_bytes()
+    assert manifest["source"] == [{"file": "baseline.safetensors", "sha256": hashlib.sha256(content).hexdigest()}]
+    assert manifest["rules"] >= 1 and manifest["shapes"]["head/kernel"] == [2048, 1000]
+    assert manifest["arch"] == ARCH and manifest["licence"] == "BSD-3-Clause"
+
+
+def test_normalisation_is_the_checkpoints_own() -> None:
+    class Probe:
+        def __call__(self, images):
+            return images
+
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 2, 2, 3), np.uint8)
+    mean, std = np.float32([0.5, 0.4, 0.3]), np.float32([0.2, 0.3, 0.4])
+    found = zoo.Loaded(Probe(), mean, std, {})(pixels)
+    np.testing.assert_allclose(found, (pixels / 255.0 - mean) / std, rtol=1e-5, atol=1e-6)
+
+
+def test_all_converts_what_is_there(converted: tuple[Path, Path], capsys: pytest.CaptureFixture) -> None:
+    downloads, to = converted
+    broken = downloads / "timm" / "resnet50.a1_in1k"
+    broken.mkdir(parents=True)
+    (broken / "model.safetensors").write_bytes((downloads / "baseline.safetensors").read_bytes()[:5000])
+    assert main(["all", "--from", str(downloads), "--to", str(to.parent)]) == 2
+    out, err = capsys.readouterr()
+    assert f"{to}: up to date" in out and "1 converted, 1 failed, 58 missing" in out
+    assert "timm-a1 failed:" in out and err.strip() == "error: all: could not convert timm-a1"
+    assert "missing dino.pth: https://dl.fbaipublicfiles.com/dino/" in out and "(as dino-head.pth)" in out
+    assert sorted(path.name for path in to.parent.iterdir()) == ["baseline"]
+
+
+def test_damage_after_conversion_is_noticed(converted: tuple[Path, Path], tmp_path: Path) -> None:
+    _, to = converted
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "weights").symlink_to(to / "weights")
+    manifest = json.loads((to / "manifest.json").read_text())
+
+    def load_with(**changes: object) -> None:
+        (damaged / "manifest.json").write_text(json.dumps({**manifest, **changes}))
+        zoo.load(damaged)
+
+    with pytest.raises(CheckpointError, match="not those of its manifest"):
+        load_with(weights="0" * 64)
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_with(files="0" * 64)
+    with pytest.raises(CheckpointError, match="unknown architecture 'x'"):
+        load_with(architecture="x")
+    (damaged / "manifest.json").write_text(json.dumps({"config": {}}))
+    with pytest.raises(CheckpointError, match="lacks"):
+        zoo.load(damaged)
+    with pytest.raises(CheckpointError, match="no finished checkpoint"):
+        zoo.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"<!DOCTYPE html><html>Quota exceeded</html>", "is a web page, not weights"),
+        (b"\n<html>", "is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git-lfs pointer"),
+        (b"\x10\0\0\0\0\0\0\0{\"a\":", "damaged or truncated safetensors"),
+    ],
+)  # fmt: skip
+def test_what_is_not_weights(tmp_path: Path, capsys: pytest.CaptureFixture, content: bytes, message: str) -> None:
+    (tmp_path / "file.safetensors").write_bytes(content)
+    error = error_of(capsys, tmp_path / "file.safetensors", "--arch", ARCH, "--to", tmp_path / "to")
+    assert message in error and not (tmp_path / "to").exists()
+
+
+def test_wrong_architecture_and_wrong_values(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    path, to = tmp_path / "x.safetensors", tmp_path / "to"
+    save_file({"cls_token": np.zeros((1, 1, 768), np.float32), "fc.bias": np.full(1000, np.nan, np.float32)}, path)
+    error = error_of(capsys, path, "--arch", ARCH, "--to", to)
+    assert "no place for cls_token" in error and "NaN or infinite values in fc.bias" in error
+    assert "nothing fills head/kernel" in error and "and 263 more" in error
+    assert "no architecture 'resnet'" in error_of(capsys, path, "--arch", "resnet", "--to", to)
+    assert [p.name for p in tmp_path.iterdir()] == ["x.safetensors"]
+
+
+def test_missing_arguments_and_files(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    to = tmp_path / "to"
+    assert "--to is missing" in error_of(capsys, "baseline")
+    assert "is no checkpoint of the zoo (baseline, at-l2-eps0" in error_of(capsys, "basline", "--to", to)
+    assert "no such file" in error_of(capsys, "baseline", "--from", tmp_path / "none.pth", "--to", to)
+    assert "no such file" in error_of(capsys, tmp_path / "none.pth", "--arch", ARCH, "--to", to)
+    assert "holds no dino.pth and dino-head.pth" in error_of(capsys, "dino", "--from", tmp_path, "--to", to)
+    assert "--from is missing" in error_of(capsys, "all", "--to", to)
+    assert "no such folder" in error_of(capsys, "all", "--from", tmp_path / "none", "--to", to)
+    (tmp_path / "dino.pth").touch()
+    two = error_of(capsys, "dino", "--from", tmp_path / "dino.pth", "--to", to)
+    assert "published in two files" in two and "dino_resnet50_linearweights.pth" in two
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "augmix",
+            "uc?id=1z-1V3rdFiwqSECz7Wkmn4VJVefJGJGiF by hand, keep it as augmix.pth.tar",
+        ),
+        ("styleaugment", "by hand, keep it as styleaugment.pth"),
+        ("cutmix", "shared folder that only a browser can open"),
+    ],
+)
+def test_files_that_no_program_can_fetch(name: str, message: str, tmp_path: Path, capsys) -> None:
+    assert message in error_of(capsys, name, "--to", tmp_path / "to", "--downloads", tmp_path)
+
+
+def test_where_downloads_are_looked_for() -> None:
+    from converters.files import candidates, second_candidates
+
+    assert candidates(zoo.get("augmix"))[:3] == ["augmix.safetensors", "augmix.pth", "augmix.pth.tar"]
+    assert "resnet50_l2_eps1.ckpt" in candidates(zoo.get("at-l2-eps1"))
+    assert "timm/resnet50.a1_in1k/model.safetensors" in candidates(zoo.get("timm-a1"))
+    assert not {"model.safetensors", "best.ckpt", "ckpt.pth"} & {n for c in zoo.checkpoints() for n in candidates(c)}
+    assert {"dino-head.pth", "dino_resnet50_linearweights.pth"} <= set(second_candidates(zoo.get("dino")))
+
+
+def test_list_shows_all() -> None:
+    found = subprocess.run([sys.executable, "-m", "converters", "list"], capture_output=True, text=True, check=True)
+    lines = found.stdout.splitlines()
+    assert len(lines) == 61 and lines[0].split() == ["id", "arch", "category", "accuracy", "licence", "source"]
+    assert lines[1].split()[:5] == ["baseline", "resnet50", "baseline", "76.19", "BSD-3-Clause"]
+    assert command.table() == found.stdout.rstrip("\n")

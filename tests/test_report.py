@@ -1,0 +1,293 @@
+"""The report of whole, partial and broken tables."""
+
+import itertools
+import json
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+import report_folders
+from matplotlib.text import Text
+
+from oodjax.report import ReportError, figures, write
+from oodjax.report.__main__ import main
+from oodjax.report.data import load, paper
+from oodjax.report.style import flow, look, marks, shorten, text_width
+
+FEW_MODELS = {
+    m: report_folders.SMALL_STUDY[m] for m in ("baseline", "adversarial_l2_0.5", "adversarial_l2_3", "mixup", "simclr")
+}
+FEW_DETECTORS = ("msp", "knn", "gram", "vim")
+FEW_SETS = {"letters": "near", "digits": "near", "china": "far", "flower": "far"}
+
+
+class _Links(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.found, self.ids, self.scripts = [], set(), []
+
+    def handle_starttag(self, tag, attrs):
+        named = dict(attrs)
+        self.found += [named[k] for k in ("href", "src") if k in named]
+        self.ids |= {named["id"]} if "id" in named else set()
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return report_folders.make(
+        tmp_path_factory.mktemp("study"), FEW_MODELS, FEW_DETECTORS, FEW_SETS, units=True, seed=3
+    )
+
+
+@pytest.fixture
+def folder(source, tmp_path):
+    """The small study's tables, to be changed by a test."""
+    for name in ("results.csv", "models.csv"):
+        shutil.copy(source / name, tmp_path / name)
+    return tmp_path
+
+
+def change(folder, edit, name="results.csv"):
+    table = pd.read_csv(folder / name)
+    edit(table).to_csv(folder / name, index=False)
+
+
+def drawn(folder):
+    """Key -> caption of each figure that can be drawn, and key -> reason of the others; nothing is written."""
+    study = load(folder)
+    captions, reasons = {}, {}
+    with look():
+        for entry in figures.entries(study):
+            try:
+                captions[entry.key] = entry.draw(study).caption
+            except ValueError as error:
+                reasons[entry.key] = str(error)
+    return captions, reasons
+
+
+def test_whole_report(source, tmp_path):
+    page = write(source, tmp_path / "out", detectors=["knn"])
+    text = page.read_text()
+    links = _Links()
+    links.feed(text)
+    for link in links.found:
+        if link.startswith("#"):
+            assert link[1:] in links.ids
+        elif not link.startswith("data:"):
+            assert (page.parent / link).stat().st_size > 0, link
+    assert "http://" not in text and "https://" not in text
+    pictures = {f.stem for f in (page.parent / "figures").glob("*.svg")}
+    assert {f"fig{n:02d}" for n in range(1, 21)} <= {p[:5] for p in pictures}
+    assert {"fig-roc-1", "fig-scores-1", "fig-embedding", "fig01-paper", "fig16-paper"} <= pictures
+    assert pictures == {f.stem for f in (page.parent / "figures").glob("*.png")}
+    assert "<text" in (page.parent / "figures" / "fig01-accuracy.svg").read_text()
+    assert text.count("False if:") >= 6
+    assert json.loads((source / "run.json").read_text())["configuration"]["preset"] in text
+    models = pd.read_csv(page.parent / "tables" / "models.csv").set_index("model")
+    results = pd.read_csv(source / "results.csv")
+    expected = 100 * results[results["model"] == "mixup"]["auroc"].agg(["mean", lambda x: x.std(ddof=0)])
+    np.testing.assert_allclose(models.loc["mixup", ["auroc", "auroc_std"]].astype(float), expected)
+
+
+@pytest.fixture(scope="module")
+def drawings(source):
+    study = load(source)
+    with look():
+        found = {}
+        for entry in figures.entries(study):
+            try:
+                found[entry.key] = entry.draw(study)
+            except ValueError as error:
+                assert "architecture" in str(error)
+    return found
+
+
+def test_captions_carry_the_numbers(source, drawings):
+    means = 100 * pd.read_csv(source / "results.csv").groupby("model")["auroc"].mean()
+    assert f"{means.min():.1f} ({means.idxmin()})" in drawings["fig01-accuracy"].caption
+    assert f"{means.max():.1f} ({means.idxmax()})" in drawings["fig01-accuracy"].caption
+    assert "Friedman's test: chi² = " in drawings["fig07-ranks"].caption
+    assert "80 rows" in drawings["fig06-variance"].caption
+
+
+def test_texts_do_not_overlap_or_leave_the_figure(drawings):
+    problems = []
+    for key, drawing in drawings.items():
+        figure = drawing.figure
+        with look():
+            figure.get_layout_engine().execute(figure)
+        boxes = [(t.get_text(), t.get_window_extent()) for t in _drawn_texts(figure)]
+        assert len(boxes) > 3
+        whole = figure.bbox.padded(1)
+        problems += [
+            (key, text) for text, b in boxes if b.x0 < whole.x0 or b.y0 < whole.y0 or b.x1 > whole.x1 or b.y1 > whole.y1
+        ]
+        problems += [
+            (key, a, b)
+            for (a, x), (b, y) in itertools.combinations(boxes, 2)
+            if min(x.x1, y.x1) - max(x.x0, y.x0) > 1 and min(x.y1, y.y1) - max(x.y0, y.y0) > 2
+        ]
+    assert not problems, problems[:10]
+
+
+def _drawn_texts(figure):
+    """What is visible: no text of an axis that is off, no tick label outside the limits."""
+    skipped = set()
+    for ax in figure.axes:
+        for axis, limits, place in ((ax.xaxis, ax.get_xlim(), 0), (ax.yaxis, ax.get_ylim(), 1)):
+            low, high = sorted(limits)
+            for label in (label for tick in axis.get_major_ticks() for label in (tick.label1, tick.label2)):
+                if not ax.axison or not label.get_visible() or not low <= label.get_position()[place] <= high:
+                    skipped.add(label)
+    texts = figure.findobj(lambda a: isinstance(a, Text) and a.get_visible() and a.get_text().strip())
+    return [t for t in texts if t not in skipped]
+
+
+def test_every_model_has_its_own_mark(tmp_path):
+    study = load(report_folders.make(tmp_path, report_folders.PAPER_STUDY, ("msp",), {"china": "far"}))
+    found = marks(study)
+    assert len(found) == 56 and len(set(found.values())) == 56
+    assert len({m.colour for m in found.values()}) == 6
+
+
+@pytest.mark.parametrize(
+    ("edit", "reason"),
+    [
+        (lambda t: t.iloc[1:], "1 of 80 combinations of model, detector and set have no row"),
+        (lambda t: t[t["model"] == "baseline"], "the only model is"),
+        (lambda t: t[t["detector"] == "msp"], "The only detector is msp"),
+        (lambda t: t.assign(auroc=0.5), "AUROC is constant"),
+        pytest.param(lambda t: t[t["dataset"] == "china"], "", marks=pytest.mark.slow),
+        pytest.param(lambda t: t.drop(columns="fpr95"), "no column fpr95", marks=pytest.mark.slow),
+        (lambda t: t.assign(fpr95=np.nan), "fpr95 is NaN in every row"),
+        pytest.param(lambda t: t.assign(auroc_incorrect_vs_ood=t["auroc"].where(t["model"] != "mixup")), "undefined for mixup", marks=pytest.mark.slow),
+        (lambda t: t.assign(auroc=t["auroc"].mask(t["model"].eq("mixup") & t["detector"].eq("vim"))), "12 of 16 pairs"),
+        (lambda t: t[t["model"] != "baseline"], "No model is the baseline"),
+        pytest.param(lambda t: t.assign(weather="fine", accuracy="high"), "", marks=pytest.mark.slow),
+        (lambda t: t.replace({"knn": "<b>knn</b> $x_1$", "china": "瓷" * 9, "msp": "m" * 90}), "&lt;b&gt;knn"),
+    ],
+    ids=["hole", "one model", "one detector", "constant", "one set", "no column", "all NaN", "no mistakes", "NaN cells",
+         "no baseline", "unknown columns", "odd names"],
+)  # fmt: skip
+@pytest.mark.parametrize("rendered", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["", "rendered"])
+def test_partial_tables_give_a_report_that_says_so(folder, edit, reason, rendered, monkeypatch):
+    change(folder, edit)
+    if not rendered:
+        monkeypatch.setattr("oodjax.report.page.save", lambda drawing, stem: None)
+    text = write(folder).read_text()
+    assert reason in text.replace("\N{NO-BREAK SPACE}", " ").replace("&#39;", "'")
+    assert "Traceback" not in text
+    for picture in (folder / "report" / "figures").glob("*.svg"):
+        assert "nan" not in re.sub(r"<path[^>]*>", "", picture.read_text()).split()
+
+
+@pytest.mark.parametrize(
+    ("edit", "name", "message"),
+    [
+        (lambda t: t.drop(columns=["auroc", "dataset"]), "results.csv", "lacks the columns dataset, auroc"),
+        (lambda t: t.assign(auroc=100 * t["auroc"]), "results.csv", "auroc must be in 0 to 1"),
+        (lambda t: t.assign(auroc="good"), "results.csv", "got 'good' in data row 1"),
+        (lambda t: pd.concat([t, t.iloc[:1]]), "results.csv", "more than one row for model baseline"),
+        (lambda t: t.iloc[:0], "results.csv", "has no rows"),
+        (lambda t: t.assign(ood_category=t["ood_category"].mask(t.index == 0, "far")), "results.csv", "more than one"),
+        (lambda t: t.iloc[1:], "models.csv", "no row for baseline"),
+        (lambda t: t.assign(accuracy=np.nan), "models.csv", "accuracy or ece is missing"),
+    ],
+)  # fmt: skip
+def test_broken_tables_are_one_clear_line(folder, edit, name, message, capsys):
+    change(folder, edit, name)
+    with pytest.raises(ReportError, match=message):
+        load(folder)
+    with pytest.raises(SystemExit) as stop:
+        main([str(folder)])
+    out = capsys.readouterr()
+    assert stop.value.code == 2 and message in out.err and out.err.count("\n") == 1 and not out.out
+    assert not (folder / "report").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere is not a folder"),
+        (["{}", "--detectors", "msp,oracle"], "unknown detector oracle; the results have: msp, knn"),
+        (["{}", "--baseline", "best"], "the baseline best is not among the models baseline"),
+        (["{}", "--out", "{}/models.csv"], "is not a folder"),
+        (["{}", "--colour"], "unrecognized arguments: --colour"),
+    ],
+)
+def test_command_line_errors(folder, arguments, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([a.format(folder) for a in arguments])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and message in error and error.count("\n") == 1
+
+
+def test_missing_and_broken_files(folder):
+    (folder / "run.json").write_text("[1")
+    with pytest.raises(ReportError, match="run.json cannot be read as JSON"):
+        load(folder)
+    (folder / "results.csv").unlink()
+    with pytest.raises(ReportError, match="there is no results.csv"):
+        load(folder)
+
+
+def test_without_units_features_are_said_to_be_absent(folder):
+    captions, reasons = drawn(folder)
+    for key in ("fig18-feature-space", "fig19-max-logit", "fig20-activations", "fig-embedding", "fig-roc-1"):
+        assert "run.json" in reasons[key]
+    assert len(captions) >= 18
+
+
+def test_a_lost_unit_is_said_to_be_absent(source, tmp_path):
+    shutil.copytree(source, tmp_path / "copy")
+    (tmp_path / "copy/units/mixup/china.npz").unlink()
+    _, reasons = drawn(tmp_path / "copy")
+    assert "mixup on china cannot be read" in reasons["fig-roc-1"]
+
+
+def test_architectures_when_models_name_them(folder):
+    change(folder, lambda t: t.assign(architecture=["resnet50"] * 3 + ["vit"] * 2), "models.csv")
+    captions, _ = drawn(folder)
+    assert "resnet50" in captions["fig21-architectures"] and "(2 models)" in captions["fig21-architectures"]
+    means = 100 * pd.read_csv(folder / "results.csv").pivot_table(index="model", columns="detector", values="auroc")
+    vit = means.loc[["mixup", "simclr"]].mean() - means.drop(["mixup", "simclr"]).mean()
+    assert f"{vit.idxmax()} changes by {vit.max():.1f}" in captions["fig22-architectures-detectors"]
+
+
+def test_differences_from_the_paper(tmp_path, monkeypatch):
+    monkeypatch.setattr("oodjax.report.page.save", lambda drawing, stem: None)
+    models = {"baseline": "baseline", "at-l2-eps1": "adversarial", "own": "adversarial"}
+    folder = report_folders.make(tmp_path, models, FEW_DETECTORS, FEW_SETS, preset="digits")
+    assert "None of these models is a checkpoint of the paper" in write(folder).read_text()
+    assert not (folder / "report/tables/paper.csv").exists()
+    report_folders.make(tmp_path, models, FEW_DETECTORS, FEW_SETS, preset="imagenet")
+    write(folder)
+    table = pd.read_csv(folder / "report/tables/paper.csv").set_index("model")
+    assert list(table.index) == ["baseline", "at-l2-eps1"]
+    assert table.at["at-l2-eps1", "accuracy_paper"] == 70.5 and table.at["baseline", "auroc_paper"] == 89.07
+    own = 100 * pd.read_csv(folder / "results.csv").groupby("model")["auroc"].mean()["baseline"]
+    assert table.at["baseline", "auroc_difference"] == pytest.approx(own - 89.07)
+    assert len(paper()) == 56
+
+
+def test_legend_columns_hold_every_entry_and_no_heading_ends_one():
+    entries = [(f"h{i}", None) if i % 5 == 0 else (f"model {i}", "#000") for i in range(33)]
+    legend = flow(entries, 4.4)
+    assert [e for column in legend.columns for e in column] == entries
+    assert all(column[-1][1] is not None for column in legend.columns)
+
+
+def test_shorten_fits():
+    assert shorten("short", 2, 7) == "short"
+    cut = shorten("a very long name of a data set", 0.8, 7)
+    assert "…" in cut and text_width(cut, 7) <= 0.8
+
+
+def test_module_runs_and_leaves_jax_alone(folder):
+    code = "import sys; import oodjax.report; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
