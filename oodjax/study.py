@@ -24,8 +24,8 @@ from oodjax.statistics import BankBuilder, TrainStatistics, pad
 # What decides the numbers of a unit, beside its weights and images, which are hashed themselves: an edit elsewhere
 # leaves finished units valid.
 UNIT_CODE = (
-    "data/loader.py", "models/resnet.py", "detectors", "extract.py", "linalg.py", "metrics.py", "neighbors.py", "odin.py", "outputs.py",
-    "selection.py", "statistics.py", "taps.py",
+    "data/loader.py", "models/resnet.py", "detectors", "extract.py", "linalg.py", "metrics.py", "neighbors.py",
+    "odin.py", "outputs.py", "selection.py", "statistics.py", "taps.py",
 )  # fmt: skip
 
 score_points = jax.jit(score_all)

@@ -165,7 +165,11 @@ def test_every_model_has_its_own_mark(tmp_path):
         pytest.param(lambda t: t[t["dataset"] == "china"], "", marks=pytest.mark.slow),
         pytest.param(lambda t: t.drop(columns="fpr95"), "no column fpr95", marks=pytest.mark.slow),
         (lambda t: t.assign(fpr95=np.nan), "fpr95 is NaN in every row"),
-        pytest.param(lambda t: t.assign(auroc_incorrect_vs_ood=t["auroc"].where(t["model"] != "mixup")), "undefined for mixup", marks=pytest.mark.slow),
+        pytest.param(
+            lambda t: t.assign(auroc_incorrect_vs_ood=t["auroc"].where(t["model"] != "mixup")),
+            "undefined for mixup",
+            marks=pytest.mark.slow,
+        ),
         (lambda t: t.assign(auroc=t["auroc"].mask(t["model"].eq("mixup") & t["detector"].eq("vim"))), "12 of 16 pairs"),
         (lambda t: t[t["model"] != "baseline"], "No model is the baseline"),
         pytest.param(lambda t: t.assign(weather="fine", accuracy="high"), "", marks=pytest.mark.slow),

@@ -34,7 +34,7 @@ from oodjax.report.wording import number
 
 MEASURES = {
     "total_variance": "total variance",
-    "participation_ratio": "participation ratio",
+    "participation_ratio": "particip. ratio",
     "sparsity": "share below 1e-3",
     "mean_norm": "mean norm",
     "std_norm": "std of norm",
