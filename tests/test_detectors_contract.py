@@ -77,7 +77,7 @@ def test_score_is_one_finite_float32_a_sample(name):
 
 def test_jit_changes_nothing():
     with jax.disable_jit():
-        for name in ("klm", "rmds", "she", "vim", "dice", "fdbd", "gradnorm"):  # one of each kind of arithmetic
+        for name in ("rmds", "vim", "fdbd"):  # uncompiled arithmetic is slow: three kinds of it
             assert_same(fitted_one(name).score(oracles.problem().test), name)
 
 
