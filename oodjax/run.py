@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from oodjax._version import __version__
+from oodjax.command_line import Parser, split_names
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,54 +28,43 @@ PRESETS = ("digits",)
 PRECISIONS = ("float32", "bfloat16")
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        _fail(message)
-
-
-def _fail(message: str) -> NoReturn:
-    """One line on stderr and exit code 2."""
-    print(f"oodjax.run: {' '.join(message.split())}", file=sys.stderr)
-    raise SystemExit(2)
-
-
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = _Parser(
+def parser() -> Parser:
+    parser = Parser(
         prog="python -m oodjax.run",
         description="Runs a study: checkpoints, scores of every detector on every set, tables. Finished work is kept "
         "and found again, so the same command goes on where it was.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        allow_abbrev=False,
     )
-    names: dict[str, Any] = {"nargs": "+", "default": ["all"], "metavar": "NAME"}
+    names: dict[str, Any] = {"nargs": "+", "default": argparse.SUPPRESS, "metavar": "NAME"}
     parser.add_argument("preset", nargs="?", default="digits", help=f"the study to run: {', '.join(PRESETS)}")
-    parser.add_argument("--models", **names, help="checkpoints, separated by spaces or commas")
-    parser.add_argument("--detectors", **names, help="detectors, separated by spaces or commas")
-    parser.add_argument("--datasets", **names, help="OOD test sets, separated by spaces or commas")
+    parser.add_argument("--models", **names, help="checkpoints, separated by spaces or commas (default: all)")
+    parser.add_argument("--detectors", **names, help="detectors, separated by spaces or commas (default: all)")
+    parser.add_argument("--datasets", **names, help="OOD test sets, separated by spaces or commas (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="seed of data, training and pseudo-random choices")
     parser.add_argument(
         "--precision", default="float32", help=f"of the network's forward pass: {', '.join(PRECISIONS)}"
     )
-    parser.add_argument("--batch-size", type=int, default=None, help="images a step; None leaves it to the preset")
-    parser.add_argument("--out", type=Path, default=None, help="folder; None means ./oodjax-results/PRESET")
-    return parser.parse_args(arguments)
+    parser.add_argument(
+        "--batch-size", type=int, default=argparse.SUPPRESS, help="images a step (default: the preset's)"
+    )
+    parser.add_argument("--out", type=Path, default=argparse.SUPPRESS, help="folder (default: ./oodjax-results/PRESET)")
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     from oodjax.study import StudyError
 
-    options = parse(arguments)
+    command = parser()
     try:
-        study, folder = _prepare(options)
+        study, folder = _prepare(command.parse_args(arguments))
     except StudyError as error:
-        _fail(str(error))
+        command.error(str(error))
     try:
         _run(study, folder)
     except KeyboardInterrupt:
         print(f"\nstopped; the same command goes on from here ({folder})", file=sys.stderr)
         return 130
     except OSError as error:
-        _fail(f"cannot write under {folder}: {error.strerror or error}; what is finished is kept")
+        command.error(f"cannot write under {folder}: {error.strerror or error}; what is finished is kept")
     return 0
 
 
@@ -87,18 +77,19 @@ def _prepare(options: argparse.Namespace) -> tuple[Study, Path]:
         raise StudyError(f"unknown preset {options.preset!r}; there are: {', '.join(PRESETS)}")
     if options.precision not in PRECISIONS:
         raise StudyError(f"--precision must be one of {', '.join(PRECISIONS)}, got {options.precision!r}")
-    if options.batch_size is not None and options.batch_size < 1:
+    asked = vars(options)  # holds only what is given, where there is no default
+    if asked.get("batch_size", 1) < 1:
         raise StudyError(f"--batch-size must be at least 1, got {options.batch_size}")
     if not 0 <= options.seed < 2**32:
         raise StudyError(f"--seed must lie in 0..{2**32 - 1}, got {options.seed}")
     preset = _preset(options.preset)
-    models = _chosen("model", options.models, tuple(preset.models))
-    detectors = _chosen("detector", options.detectors, NAMES)
-    folder = options.out or Path("oodjax-results") / preset.name
+    models = _chosen("model", asked.get("models"), tuple(preset.models))
+    detectors = _chosen("detector", asked.get("detectors"), NAMES)
+    folder = asked.get("out", Path("oodjax-results") / preset.name)
     data = preset.load_data(options.seed)
-    datasets = _chosen("dataset", options.datasets, tuple(s.name for s in data.ood_tests))
+    datasets = _chosen("dataset", asked.get("datasets"), tuple(s.name for s in data.ood_tests))
     _check_writable(folder)
-    batch_size = options.batch_size or preset.batch_size
+    batch_size = asked.get("batch_size", preset.batch_size)
     study = Study(preset, data, folder, models, detectors, datasets, options.seed, options.precision, batch_size)
     return study, folder
 
@@ -109,11 +100,11 @@ def _preset(name: str) -> Preset:
     return import_module(f"oodjax.presets.{name}").PRESET
 
 
-def _chosen(kind: str, given: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
-    """The names given, in the study's order."""
+def _chosen(kind: str, given: Sequence[str] | None, known: Sequence[str]) -> tuple[str, ...]:
+    """The names given, in the study's order; all where none are."""
     from oodjax.study import StudyError
 
-    names = [name for text in given for name in text.split(",") if name]
+    names = split_names(["all"] if given is None else given)
     if names == ["all"]:
         return tuple(known)
     unknown = [name for name in names if name not in known]

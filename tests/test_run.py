@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from oodjax.detectors import NAMES
-from oodjax.run import main, parse
+from oodjax.run import main, parser
 
 BAD = {
     "preset": (["nonsense"], ["nonsense", "digits"]),
@@ -57,7 +57,7 @@ def test_help_explains_each_option_with_its_default():
 
 
 def test_names_come_with_spaces_or_commas():
-    assert parse(["--detectors", "msp,knn", "vim"]).detectors == ["msp,knn", "vim"]
+    assert parser().parse_args(["--detectors", "msp,knn", "vim"]).detectors == ["msp,knn", "vim"]
 
 
 def test_an_error_ends_without_a_traceback():
