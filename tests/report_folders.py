@@ -23,7 +23,7 @@ SMALL_STUDY = {
     "baseline": "baseline",
     **{f"adversarial_l2_{e}": "adversarial" for e in ("0.5", "1.5", "3")},
     **{f"adversarial_linf_{e}": "adversarial" for e in ("0.03", "0.1")},
-    **dict.fromkeys(("cutmix", "mixup", "noise", "randaugment", "texture"), "augmentations"),
+    **dict.fromkeys(("cutmix", "mixup", "noise", "randaugment", "texture"), "augmentation"),
     **dict.fromkeys(("simclr", "supcon"), "ssl"),
     **dict.fromkeys(("ema", "label_smoothing", "torchvision2"), "improved"),
     "random_filters": "freezing",

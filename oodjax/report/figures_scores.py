@@ -13,7 +13,6 @@ from oodjax.analysis import activation_profile, feature_space, pca_embedding
 from oodjax.report.data import CannotSay, Results, join
 from oodjax.report.style import (
     ID_COLOUR,
-    INK,
     OOD_COLOUR,
     SMALL,
     SOFT,
@@ -109,7 +108,7 @@ def profiles(study: Results) -> Drawing:
             found = activation_profile(inside, study.unit(model, image_set, "features"))
             at = np.arange(len(found.units))
             axes[r, c].plot(at, found.ood_mean, color=OOD_COLOUR, lw=0.5)
-            axes[r, c].plot(at, found.id_mean, color=INK, lw=1.0)
+            axes[r, c].plot(at, found.id_mean, color=ID_COLOUR, lw=1.3)
             total = float(found.id_mean.sum())
             ratio = float(found.ood_mean.sum()) / total if total else float("nan")
             ratios.setdefault(model, []).append(ratio)
@@ -120,7 +119,7 @@ def profiles(study: Results) -> Drawing:
     said = join([f"{m} {number(float(np.mean(v)), 2)}" for m, v in ratios.items()])
     return Drawing(
         figure,
-        "Mean activation of each unit of the last features, on ID (black) and OOD data (orange), units sorted by their "
+        "Mean activation of each unit of the last features, on ID (grey) and OOD data (orange), units sorted by their "
         f"mean on ID data. Total activation on OOD relative to ID data, mean over these sets: {said}.",
     )
 
@@ -134,7 +133,7 @@ def embeddings(study: Results) -> Drawing:
         inside = study.unit(model, study.id_test, "features")
         for c, image_set in enumerate(sets):
             found = pca_embedding(inside, study.unit(model, image_set, "features"))
-            for points, colour in ((found.id, "#b5b5b5"), (found.ood, OOD_COLOUR)):
+            for points, colour in ((found.id, ID_COLOUR), (found.ood, OOD_COLOUR)):
                 shown = points[:: max(1, len(points) // _POINTS)]
                 axes[r, c].plot(*shown.T, ls="none", marker="o", ms=1.6, mew=0, color=colour, alpha=0.6)
             heading(axes[r, c], image_set if r == 0 else "", room=1.45)
@@ -171,8 +170,7 @@ def roc_curves(study: Results, detector: str) -> Drawing:
         ax.plot([0, 1], [0, 1], color=SOFT, lw=0.6, ls=":")
         areas[image_set] = float(np.mean(values))
         heading(ax, image_set, f"{areas[image_set]:.1f}", (WIDE - 0.6) / cols - 0.12)
-        ax.set(xlim=(-0.02, 1), ylim=(0, 1.02))
-        ticks(ax, 3, 3)
+        ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
     for i, ax in enumerate(axes.flat):
         if i >= len(sets):
             ax.axis("off")
@@ -195,7 +193,7 @@ def score_histograms(study: Results, detector: str) -> Drawing:
     sets = list(study.datasets)
     cols = min(4, len(sets))
     rows = -(-len(sets) // cols)
-    figure, axes = canvas(WIDE, 0.5 + rows * 1.15, rows, cols, sharex=True)
+    figure, axes = _grid(rows, cols, 1.15, sharex=True)
     areas = {}
     for ax, image_set in zip(axes.flat, sets, strict=False):
         outside = study.scores(model, image_set, detector)
@@ -242,7 +240,8 @@ def _roc(inside: NDArray[np.float64], outside: NDArray[np.float64]) -> tuple[NDA
 
 
 def _grid(rows: int, cols: int, height: float = 1.05, **shared: Any) -> tuple[Any, np.ndarray]:
-    return canvas(WIDE, 0.5 + rows * height, rows, cols, **shared)
+    """Panels of ID against OOD data, with the legend that says so."""
+    return canvas(WIDE, 0.5 + rows * height, rows, cols, flow([("ID", ID_COLOUR), ("OOD", OOD_COLOUR)], WIDE), **shared)
 
 
 def _name_row(ax: Any, study: Results, model: str) -> None:

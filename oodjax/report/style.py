@@ -167,7 +167,7 @@ def canvas(
     engine: Any = figure.get_layout_engine()
     edge = _EDGE / width, _EDGE / (height + below)
     rect = edge[0], below / (height + below) + edge[1], 1 - 2 * edge[0], height / (height + below) - 2 * edge[1]
-    engine.set(rect=rect, w_pad=0.03, h_pad=0.03)
+    engine.set(rect=rect, w_pad=0.06, h_pad=0.03)
     if legend:
         _draw_legend(figure, legend)
     return figure, figure.subplots(rows, cols, squeeze=False, **shared)
