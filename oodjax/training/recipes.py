@@ -1,6 +1,6 @@
 """The study's training recipes as data: six categories, seventeen ways to train one architecture.
 
-A new one takes a line: `RECIPES["noisy_mixup"] = Recipe("noisy_mixup", "augmentations", augment=("noise", "mixup"))`.
+A new one takes a line: `RECIPES["noisy_mixup"] = Recipe("noisy_mixup", "augmentation", augment=("noise", "mixup"))`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from oodjax.training.attacks import PGD
 from oodjax.training.augmentations import AUGMENTATIONS, MIXES_LABELS, Augmentation
 
-CATEGORIES = ("baseline", "adversarial", "augmentations", "ssl", "improved", "freezing")
+CATEGORIES = ("baseline", "adversarial", "augmentation", "ssl", "improved", "freezing")
 OBJECTIVES = ("supervised", "simclr", "supcon")
 
 # name -> (path of a parameter, its shape) -> whether it keeps its initial value
@@ -102,11 +102,11 @@ RECIPES: dict[str, Recipe] = {
         _adversarial("adversarial_l2_3", "l2", 3.0),
         _adversarial("adversarial_linf_0.03", "linf", 0.03),
         _adversarial("adversarial_linf_0.1", "linf", 0.1),
-        Recipe("mixup", "augmentations", augment=("shift", "mixup")),
-        Recipe("cutmix", "augmentations", augment=("shift", "cutmix")),
-        Recipe("randaugment", "augmentations", augment=("shift", "randaugment")),
-        Recipe("noise", "augmentations", augment=("shift", "noise")),
-        Recipe("texture", "augmentations", augment=("shift", "texture")),
+        Recipe("mixup", "augmentation", augment=("shift", "mixup")),
+        Recipe("cutmix", "augmentation", augment=("shift", "cutmix")),
+        Recipe("randaugment", "augmentation", augment=("shift", "randaugment")),
+        Recipe("noise", "augmentation", augment=("shift", "noise")),
+        Recipe("texture", "augmentation", augment=("shift", "texture")),
         Recipe("simclr", "ssl", batch_size=128, augment=("views",), objective="simclr", epochs=30),
         Recipe("supcon", "ssl", batch_size=128, augment=("views",), objective="supcon"),
         Recipe("label_smoothing", "improved", label_smoothing=0.1),
