@@ -44,8 +44,8 @@ class Accumulator:
 def init(outputs: Outputs, mask: jax.Array) -> Accumulator:
     """An empty accumulator for outputs of these shapes, its origin the mean feature of the rows where mask holds."""
     k, d = outputs.logits.shape[1], outputs.features.shape[1]
-    keep = mask.astype(jnp.float32)
-    origin = (outputs.features * keep[:, None]).sum(axis=0) / jnp.maximum(keep.sum(), 1.0)
+    kept = jnp.where(mask[:, None], outputs.features, 0.0)
+    origin = kept.sum(axis=0) / jnp.maximum(mask.sum(dtype=jnp.float32), 1.0)
     zeros, counts = partial(jnp.zeros, dtype=jnp.float32), jnp.zeros(k, jnp.int32)
     gram = None
     if outputs.gram is not None:
@@ -58,14 +58,18 @@ def init(outputs: Outputs, mask: jax.Array) -> Accumulator:
 
 
 def update(state: Accumulator, outputs: Outputs, mask: jax.Array) -> Accumulator:
-    """Adds the rows of `outputs` where `mask` (n,) is true. Pure; labels must lie in 0..K-1 there."""
+    """Adds the rows of `outputs` where `mask` (n,) is true, whatever the others hold.
+
+    Pure; labels must lie in 0..K-1 where `mask` is true.
+    """
     k = outputs.logits.shape[1]
     keep = mask.astype(jnp.float32)[:, None]
-    predicted = jnp.argmax(outputs.logits, axis=-1)
+    logits = jnp.where(mask[:, None], outputs.logits, 0.0)
+    predicted = jnp.argmax(logits, axis=-1)
     by_label = jax.nn.one_hot(outputs.labels, k, dtype=jnp.float32) * keep
     by_predicted = jax.nn.one_hot(predicted, k, dtype=jnp.float32) * keep
     by_correct = by_label * by_predicted
-    centred = (outputs.features - state.origin[None, :]) * keep
+    centred = jnp.where(mask[:, None], outputs.features - state.origin[None, :], 0.0)
     dot = partial(jnp.matmul, precision="highest")
 
     def counts(one_hot):
@@ -87,8 +91,8 @@ def update(state: Accumulator, outputs: Outputs, mask: jax.Array) -> Accumulator
         label_sums=_add(state.label_sums, dot(by_label.T, centred)),
         correct_sums=_add(state.correct_sums, dot(by_correct.T, centred)),
         second=_add(state.second, dot(centred.T, centred)),
-        softmax_sums=_add(state.softmax_sums, dot(by_predicted.T, jax.nn.softmax(outputs.logits, axis=-1))),
-        max_logit_sum=_add(state.max_logit_sum, (outputs.logits.max(axis=-1) * keep[:, 0]).sum()),
+        softmax_sums=_add(state.softmax_sums, dot(by_predicted.T, jax.nn.softmax(logits, axis=-1))),
+        max_logit_sum=_add(state.max_logit_sum, (logits.max(axis=-1) * keep[:, 0]).sum()),
         gram_predicted=bounds(state.gram_predicted, by_predicted),
         gram_labelled=bounds(state.gram_labelled, by_label),
     )
@@ -161,8 +165,8 @@ class TrainStatistics:
     ) -> TrainStatistics:  # fmt: skip
         """Statistics of one `Outputs` or of an iterable of them, in one streaming sweep.
 
-        Batches may differ in length: they are cut into blocks of one shape, the last padded and masked, so one
-        program serves all.
+        Batches may differ in length: they are cut into blocks as long as the longest so far, the last padded and
+        masked, so one program serves batches of one length with a shorter last.
 
         Args:
           batches: outputs of the training split, with labels in 0..K-1.
@@ -183,7 +187,7 @@ class TrainStatistics:
         for outputs in [batches] if isinstance(batches, Outputs) else batches:
             _check(outputs, head)
             outputs = canonical(outputs, host=True)
-            rows = rows or min(block, len(outputs))
+            rows = max(rows, min(block, len(outputs)))
             for row in range(0, len(outputs), rows):
                 part, mask = pad(outputs[row : row + rows], rows)
                 state = start(part, mask) if state is None else state
@@ -337,9 +341,20 @@ class BankBuilder:
         self.fraction, self.seed = fraction, seed
         self._parts: list[tuple] = []
         self._histogram = None if fraction == 1.0 else np.zeros(2**20, np.int64)
+        self._last: tuple[Outputs, int | None] | None = None
 
     def add(self, outputs: Outputs, count: int | None = None) -> None:
-        """Adds the first `count` rows of `outputs` (all when None)."""
+        """Adds the first `count` rows of `outputs` (all when None).
+
+        They are read when the next batch is added, so that the device works on that one meanwhile.
+        """
+        self._read_last()
+        self._last = Outputs(outputs.logits, outputs.features, layer_means=outputs.layer_means), count
+
+    def _read_last(self) -> None:
+        if self._last is None:
+            return
+        (outputs, count), self._last = self._last, None
         features = np.asarray(outputs.features, np.float32)[:count]
         logits = np.asarray(outputs.logits, np.float64)[:count]
         top = logits.max(axis=-1)
@@ -353,6 +368,7 @@ class BankBuilder:
         self._parts.append((features, energies, keys, means))
 
     def build(self) -> dict[str, Any]:
+        self._read_last()
         features, energies, keys, means = zip(*self._parts, strict=True)
         return {
             "features": np.concatenate(features),

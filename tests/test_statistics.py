@@ -185,10 +185,24 @@ def test_ragged_batches_share_one_program():
     assert (statistics.step._cache_size(), statistics.start._cache_size()) == programs
 
 
-def test_masked_rows_are_ignored():
+def test_a_short_first_batch_does_not_shorten_the_steps(monkeypatch):
+    steps, real = [], statistics.step
+
+    def counted(state, part, mask):
+        steps.append(len(part))
+        return real(state, part, mask)
+
+    monkeypatch.setattr(statistics, "step", counted)
+    stats = collect(cut(outputs(), (1, 60, 60)))
+    assert steps == [1, 60, 60, *[BLOCK] * 6]
+    assert_equal_statistics(stats, oracle(outputs()))
+
+
+@pytest.mark.parametrize("value", [1e6, np.inf, np.nan])
+def test_masked_rows_are_ignored(value):
     out, other = statistics.canonical(outputs(n=40)), statistics.canonical(outputs(seed=8, n=24))
     mask = np.arange(64) < 40
-    garbage = jax.tree.map(lambda a, b: np.concatenate([a, 1e6 * b if b.dtype == np.float32 else b]), out, other)
+    garbage = jax.tree.map(lambda a, b: np.concatenate([a, value * b if b.dtype == np.float32 else b]), out, other)
     bank = statistics.BankBuilder()
     bank.add(garbage, 40)
     state = statistics.step(statistics.start(garbage, mask), garbage, mask)
