@@ -87,6 +87,21 @@ class ResNetConfig:
         return cls((1, 1, 1, 1), (8, 16, 32, 32), (1, 2, 2, 1), 8, "small", "patches", num_classes, 16)
 
 
+def _direct_convolution(x: jax.Array, kernel: jax.Array, strides: Any, padding: Any, **rest: Any) -> jax.Array:
+    """`lax.conv_general_dilated`; on a CPU those of 1x1 are matrix products, 1.3 to 3 times as fast there."""
+
+    def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        x = x[:, :: strides[0], :: strides[1]]
+        return jnp.einsum("nhwc,cd->nhwd", x, kernel[0, 0], precision=rest.get("precision"))
+
+    def convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return lax.conv_general_dilated(x, kernel, strides, padding, **rest)
+
+    if kernel.shape[:2] == (1, 1):
+        return lax.platform_dependent(x, kernel, cpu=product, default=convolution)
+    return convolution(x, kernel)
+
+
 def _patches_convolution(x: jax.Array, kernel: jax.Array, strides: Any, padding: Any, **rest: Any) -> jax.Array:
     """`lax.conv_general_dilated` for NHWC, square kernels, equal strides, no dilation or groups, as one product."""
     size, stride, pad = kernel.shape[0], strides[0], padding[0][0]
@@ -106,7 +121,7 @@ class ConvNorm(nnx.Module):
         self.conv = nnx.Conv(
             inputs, outputs, (size, size), strides=(stride, stride), padding=((pad, pad), (pad, pad)),
             use_bias=config.folded, dtype=dtype, rngs=rngs,
-            conv_general_dilated=lax.conv_general_dilated if config.convolution == "direct" else _patches_convolution,
+            conv_general_dilated=_direct_convolution if config.convolution == "direct" else _patches_convolution,
             kernel_init=nnx.initializers.variance_scaling(2.0, "fan_out", "truncated_normal"),
         )  # fmt: skip
         norm = None
