@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from benchmarks.timing import Timing, measure
+from benchmarks.timing import Timing, measure, ratio
+from converters.reference import import_torchvision
 from oodjax import Head, TrainStatistics, detectors, odin_scores
 from oodjax.detectors import score_all, search_space
-from oodjax.extract import _normalize, forward
+from oodjax.extract import forward, normalize_images
 from oodjax.models.resnet import ResNetConfig, fold_batch_norm, initialize
 
 MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
@@ -25,7 +26,7 @@ ROOFLINE = {"H100": 54_290.0, "H200": 70_389.0}
 @partial(jax.jit, static_argnames="graphdef")
 def bare(graphdef: Any, state: Any, images: jax.Array, mean: jax.Array, std: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Logits and features, nothing else."""
-    out = nnx.merge(graphdef, state)(_normalize(images, mean, std))
+    out = nnx.merge(graphdef, state)(normalize_images(images, mean, std))
     return out.logits, out.features
 
 
@@ -63,15 +64,14 @@ def run(batch: int, repeats: int, precision: str = "float32", train: int = 256) 
     found: dict[str, Any] = {
         "precision": precision, "batch": batch, "images_per_second": batch / timings[0].median,
         "bare": timings[0].as_dict(), "with_detectors": timings[1].as_dict(), "with_taps": timings[2].as_dict(),
-        "ratio_with_detectors": timings[1].median / timings[0].median,
-        "ratio_with_taps": timings[2].median / timings[0].median,
+        "ratio_with_detectors": ratio(timings[1], timings[0]),
+        "ratio_with_taps": ratio(timings[2], timings[0]),
         "grid_points": len(points),
     }  # fmt: skip
     for name, timing in zip(rivals, timings[3:], strict=True):
         found[f"torch_{name}"] = timing.as_dict()
     if rivals:
-        best = min(t.median for t in timings[3:])
-        found["ratio_to_torchvision"] = best / timings[0].median
+        found["ratio_to_torchvision"] = ratio(min(timings[3:], key=lambda t: t.median), timings[0])
     for chip, roof in ROOFLINE.items():
         if chip in jax.devices()[0].device_kind and precision == "bfloat16":
             found["roofline_share"] = found["images_per_second"] / roof
@@ -101,8 +101,8 @@ def run_odin(batch: int, repeats: int, precision: str = "float32") -> dict[str, 
     )
     return {
         "precision": precision, "batch": batch, "forward": timings[0].as_dict(), "point": timings[1].as_dict(),
-        "grid": timings[2].as_dict(), "forwards_per_point": timings[1].median / timings[0].median,
-        "forwards_per_grid": timings[2].median / timings[0].median,
+        "grid": timings[2].as_dict(), "forwards_per_point": ratio(timings[1], timings[0]),
+        "forwards_per_grid": ratio(timings[2], timings[0]),
     }  # fmt: skip
 
 
@@ -125,15 +125,7 @@ def _torch_calls(images: np.ndarray) -> dict[str, Any]:
     try:
         import torch
 
-        # A CPU build of torch lacks two operators that torchvision looks for when it is imported.
-        library = torch.library.Library("torchvision", "DEF")
-        for operator in ("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-                         "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"):  # fmt: skip
-            try:
-                library.define(operator)
-            except RuntimeError:
-                pass
-        import torchvision
+        torchvision = import_torchvision()
     except ImportError:
         return {}
     x = torch.from_numpy(((images / np.float32(255) - MEAN) / STD).transpose(0, 3, 1, 2).astype(np.float32).copy())

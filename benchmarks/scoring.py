@@ -76,14 +76,15 @@ def _compare(
         "textbook_microseconds": 1e6 * textbook,
         "samples": len(outputs),
         "textbook_samples": len(few),
-        "spread": [ours.fastest / ours.median, ours.slowest / ours.median],
+        "spread": [min(ours.seconds) / ours.median, max(ours.seconds) / ours.median],
     }
 
 
 def _problem(few: Outputs, stats: TrainStatistics, gram_stats: TrainStatistics) -> Problem:
     vim = detectors.create("vim").fit(stats).params
     counts = stats.predicted_counts[:, None]
-    low, high = gram_stats.gram_predicted or (np.zeros((K, POWERS, 1)), np.zeros((K, POWERS, 1)))
+    bounds = gram_stats.gram_predicted or (np.zeros((K, POWERS, 1)), np.zeros((K, POWERS, 1)))
+    low, high = (np.where(np.isfinite(b), b, 0) for b in bounds)  # a class never predicted has none
     return Problem(
         logits=few.logits, features=few.features,
         gram=few.gram if few.gram is not None else np.zeros((len(few), POWERS, 1)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -13,15 +13,24 @@ import jax
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one call: the median of the repeats, the fastest and the slowest."""
+    """Seconds of a call, in the order of the repeats."""
 
-    median: float
-    fastest: float
-    slowest: float
-    repeats: int
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return median(self.seconds)
 
     def as_dict(self) -> dict[str, float]:
-        return asdict(self)
+        return {
+            "median": self.median,
+            "fastest": min(self.seconds),
+            "slowest": max(self.seconds),
+            "repeats": len(self.seconds),
+        }
+
+
+PAUSE = 0.3  # seconds before each call: another library's idle threads spin this long before they sleep
 
 
 def measure(*calls: Callable[[], Any], repeats: int = 5) -> list[Timing]:
@@ -31,7 +40,14 @@ def measure(*calls: Callable[[], Any], repeats: int = 5) -> list[Timing]:
     seconds: list[list[float]] = [[] for _ in calls]
     for _ in range(repeats):
         for call, taken in zip(calls, seconds, strict=True):
+            time.sleep(PAUSE)
             start = time.perf_counter()
             jax.block_until_ready(call())
             taken.append(time.perf_counter() - start)
-    return [Timing(median(s), min(s), max(s), repeats) for s in seconds]
+    return [Timing(tuple(s)) for s in seconds]
+
+
+def ratio(a: Timing, b: Timing) -> dict[str, float]:
+    """a / b of two calls measured in turns: the median over the rounds, and the lowest and highest round."""
+    rounds = [x / y for x, y in zip(a.seconds, b.seconds, strict=True)]
+    return {"median": median(rounds), "lowest": min(rounds), "highest": max(rounds)}

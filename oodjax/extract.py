@@ -23,7 +23,7 @@ from oodjax.taps import summarize
 @partial(jax.jit, static_argnames="graphdef")
 def forward(graphdef: Any, state: Any, images: jax.Array, mean: jax.Array, std: jax.Array) -> Outputs:
     """(n, H, W, 3) uint8 images -> Outputs with GRAM rows and layer means; weights are arguments."""
-    out = nnx.merge(graphdef, state)(_normalize(images, mean, std))
+    out = nnx.merge(graphdef, state)(normalize_images(images, mean, std))
     gram, layer_means = summarize(out.maps)
     return Outputs(out.logits, out.features, gram=gram, layer_means=layer_means)
 
@@ -38,10 +38,11 @@ def odin(
     def logits(x: jax.Array) -> jax.Array:
         return nnx.merge(graphdef, state)(x).logits
 
-    return odin_scores(logits, _normalize(images, mean, std), temperatures, noises, std)
+    return odin_scores(logits, normalize_images(images, mean, std), temperatures, noises, std)
 
 
-def _normalize(images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
+def normalize_images(images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
+    """(n, H, W, C) uint8 images -> float32: pixels scaled to 0..1, less `mean`, over `std`, (C,) each."""
     shape = (1, 1, 1, -1)
     return (images.astype(jnp.float32) / 255.0 - mean.reshape(shape)) / std.reshape(shape)
 
