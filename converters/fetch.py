@@ -66,6 +66,9 @@ def fetch_url(url: str, folder: Path) -> Path:
         with partial.open("ab") as file:
             hub.file_download.http_get(url, file, resume_size=partial.stat().st_size)
     except Exception as error:
+        if getattr(getattr(error, "response", None), "status_code", None) == 416:  # nothing is left to resume
+            partial.unlink()
+            return fetch_url(url, folder)
         raise _unreachable(url, error) from error
     check_name(partial, path.name)
     os.replace(partial, path)

@@ -30,6 +30,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         asked = self.headers.get("Range")
         self.seen.append(asked)
         start = int(asked.removeprefix("bytes=").partition("-")[0]) if asked else 0
+        if start >= len(CONTENT):
+            self.send_error(416)
+            return
         self.send_response(206 if asked else 200)
         if asked:
             self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
@@ -59,6 +62,12 @@ def test_a_download_resumes_and_keeps_its_checksum(address: str, tmp_path: Path)
     digest = hashlib.sha256(CONTENT).hexdigest()
     assert (tmp_path / "x.pth.sha256").read_text() == f"{digest}  x.pth\n"
     assert fetch.fetch_url(f"{address}/x.pth", tmp_path) == path and len(Handler.seen) == 1
+
+
+def test_a_download_that_broke_off_after_its_last_byte_is_fetched_anew(address: str, tmp_path: Path) -> None:
+    (tmp_path / ".x.pth.partial").write_bytes(CONTENT)
+    assert fetch.fetch_url(f"{address}/x.pth", tmp_path).read_bytes() == CONTENT
+    assert Handler.seen == [f"bytes={len(CONTENT)}-", None]
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha1"])

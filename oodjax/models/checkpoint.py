@@ -89,19 +89,31 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def load(folder: Path, dtype: Any = "float32") -> ResNet:
-    """The model of a checkpoint, batch norm not folded, computing in `dtype`.
+    """The ResNet of a checkpoint, batch norm not folded, computing in `dtype`.
 
     Raises:
-      CheckpointError: no manifest; files or weights other than the manifest's; arrays missing, left over or of another
-        shape.
+      CheckpointError: no manifest; what `restore` raises.
     """
     manifest = read_manifest(folder)
     if manifest is None:
         raise CheckpointError(f"{folder} holds no finished checkpoint: {MANIFEST} is missing")
+    return restore(folder, manifest, abstract(ResNetConfig(**settings(manifest)), dtype))
+
+
+def settings(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The network's configuration, its lists tuples again."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in manifest["config"].items()}
+
+
+def restore(folder: Path, manifest: dict[str, Any], model: Any) -> Any:
+    """`model`, a module with shapes in place of arrays, with a checkpoint's weights.
+
+    Raises:
+      CheckpointError: files or weights other than the manifest's; arrays missing, left over or of another shape.
+    """
     if _digest_files(folder / WEIGHTS) != manifest["files"]:  # before Orbax reads: it takes damaged files badly
         raise CheckpointError(f"{folder / WEIGHTS} is damaged; delete {folder} to make it anew")
-    config: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in manifest["config"].items()}
-    graphdef, target = nnx.split(abstract(ResNetConfig(**config), dtype))
+    graphdef, target = nnx.split(model)
     arrays = _read_arrays(folder / WEIGHTS)
     filled = fill(target, arrays, str(folder))
     if _digest(arrays) != manifest["weights"]:

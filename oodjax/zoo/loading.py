@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from oodjax.extract import normalize_images
 from oodjax.models import checkpoint
-from oodjax.models.checkpoint import _digest_files, _read_arrays
 from oodjax.models.resnet import ModelOutput, ResNet, ResNetConfig, fold_batch_norm
 from oodjax.models.vit import ViT, ViTConfig
 
@@ -38,9 +38,8 @@ class Loaded:
 
     def __call__(self, images: jax.Array) -> ModelOutput:
         """(n, H, W, 3) uint8 images -> `ModelOutput`."""
-        scaled = jnp.asarray(images).astype(jnp.float32) / 255.0
-        shape = (1, 1, 1, 3)
-        return self.model((scaled - self.mean.reshape(shape)) / self.std.reshape(shape))  # type: ignore[operator]
+        mean, std = jnp.asarray(self.mean), jnp.asarray(self.std)
+        return self.model(normalize_images(jnp.asarray(images), mean, std))  # type: ignore[operator]
 
 
 def load(folder: str | Path, *, fold: bool = False, dtype: Any = "float32") -> Loaded:
@@ -66,22 +65,10 @@ def load(folder: str | Path, *, fold: bool = False, dtype: Any = "float32") -> L
             f"{folder}: unknown architecture {manifest['architecture']!r}; known: {', '.join(MODELS)}"
         )
     config, network = MODELS[manifest["architecture"]]
-    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in manifest["config"].items()}
-    model = _restore(folder, manifest, lambda: network(config(**settings), dtype=dtype, rngs=nnx.Rngs(0)))
+    settings = checkpoint.settings(manifest)
+    target = nnx.eval_shape(lambda: network(config(**settings), dtype=dtype, rngs=nnx.Rngs(0)))
+    model = checkpoint.restore(folder, manifest, target)
     if fold and isinstance(model, ResNet):
         model = fold_batch_norm(model)
     mean, std = (np.asarray(manifest[name], np.float32) for name in ("mean", "std"))
     return Loaded(model, mean, std, manifest)
-
-
-def _restore(folder: Path, manifest: dict[str, Any], build: Any) -> nnx.Module:
-    weights = folder / checkpoint.WEIGHTS
-    if _digest_files(weights) != manifest["files"]:  # before Orbax reads: it takes damaged files badly
-        raise checkpoint.CheckpointError(f"{weights} is damaged; convert the file again")
-    graphdef, target = nnx.split(nnx.eval_shape(build))
-    arrays = _read_arrays(weights)
-    model = nnx.merge(graphdef, checkpoint.fill(target, arrays, str(folder)))
-    shapes = {name: list(array.shape) for name, array in arrays.items()}
-    if shapes != manifest["shapes"] or checkpoint.weights_hash(model) != manifest["weights"]:
-        raise checkpoint.CheckpointError(f"{folder}: the weights are not those of its manifest; convert the file again")
-    return model
