@@ -231,6 +231,25 @@ def test_command_line_errors(folder, arguments, message, capsys):
     assert stop.value.code == 2 and message in error and error.count("\n") == 1
 
 
+def test_a_report_replaces_the_one_before_when_it_is_whole(folder, monkeypatch):
+    every, place = figures.entries, folder / "report" / "figures"
+    place.mkdir(parents=True)
+    for name in ("fig99-old.svg", "fig99-old.png", "mine.png"):
+        (place / name).write_text(name)
+
+    def interrupted(study, detectors=()):
+        yield next(every(study, detectors))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(figures, "entries", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write(folder)
+    assert (place / "fig99-old.svg").read_text() == "fig99-old.svg" and not (folder / "report/index.html").exists()
+    monkeypatch.setattr(figures, "entries", lambda *arguments: [next(every(*arguments))])
+    write(folder)
+    assert {path.name for path in place.iterdir()} == {"fig01-accuracy.png", "fig01-accuracy.svg", "mine.png"}
+
+
 def test_missing_and_broken_files(folder):
     (folder / "run.json").write_text("[1")
     with pytest.raises(ReportError, match="run.json cannot be read as JSON"):

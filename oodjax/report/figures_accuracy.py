@@ -21,7 +21,6 @@ from oodjax.report.style import (
     Drawing,
     Mark,
     canvas,
-    colour_of,
     dot,
     flow,
     freeze,
@@ -157,11 +156,7 @@ def beside_the_paper(study: Results, x: str, y: str) -> Drawing:
     """The study's models on top of the paper's."""
     published = paper()
     means = study.means(y)
-    colours = colour_of(study)
-    pale: dict[str, str] = {}
-    for category in published["category"].unique():
-        match = [c for c in colours if c.rstrip("s") == category.rstrip("s")]
-        pale[category] = colours[match[0]] if match else _paper_colour(category)
+    pale = {category: COLOURS.get(category, SOFT) for category in published["category"].unique()}
     shown = [m for m in study.models if m in means.index]
     drawn = marks(study)
     entries: list[tuple[str, Mark | None]] = [("The paper", None)]
@@ -323,7 +318,3 @@ def _split_rows(study: Results) -> pd.DataFrame:
     if rows.empty:
         raise CannotSay("no row has both the AUROC of correct and that of incorrect samples")
     return rows
-
-
-def _paper_colour(category: str) -> str:
-    return COLOURS.get(category, SOFT)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import re
-import shutil
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import resources
@@ -65,9 +64,7 @@ def write(folder: Path, out: Path | None = None, detectors: Sequence[str] = (), 
         raise ReportError(f"cannot write to {out}: it is not a folder")
     for name in ("figures", "tables"):
         (out / name).mkdir(parents=True, exist_ok=True)
-    for old in (out / "figures").glob("fig*.*"):
-        if old.suffix in (".svg", ".png"):
-            old.unlink()
+    former = {path for suffix in ("svg", "png") for path in (out / "figures").glob(f"fig*.{suffix}")}
 
     @cache
     def features() -> pd.DataFrame:
@@ -75,7 +72,7 @@ def write(folder: Path, out: Path | None = None, detectors: Sequence[str] = (), 
 
     shown = _draw(study, detectors, out / "figures", features)
     views, absent = _tabulate(study, out / "tables", features)
-    shutil.copyfile(folder / "results.csv", out / "tables" / "results.csv")
+    write_text(out / "tables" / "results.csv", (folder / "results.csv").read_text())
     page = _template().render(
         study=study,
         verdict=_verdict(study),
@@ -90,6 +87,10 @@ def write(folder: Path, out: Path | None = None, detectors: Sequence[str] = (), 
         script=_asset("table.js"),
     )
     write_text(out / "index.html", page)
+    drawn = {figure.key for figure in shown if not figure.reason}
+    for path in former:
+        if path.stem not in drawn:
+            path.unlink()
     return out / "index.html"
 
 

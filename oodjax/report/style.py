@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import MaxNLocator
 
+from oodjax.files import write_whole
 from oodjax.report.data import Results, singular
 
 NARROW, WIDE = 4.4, 6.8
@@ -280,5 +281,5 @@ def save(drawing: Drawing, stem: Path) -> None:
         engine: Any = figure.get_layout_engine()
         engine.execute(figure)
         figure.set_layout_engine("none")
-        FigureCanvasAgg(figure).print_png(stem.with_suffix(".png"))
-        FigureCanvasSVG(figure).print_svg(stem.with_suffix(".svg"), metadata={"Date": None})
+        write_whole(stem.with_suffix(".png"), FigureCanvasAgg(figure).print_png)
+        write_whole(stem.with_suffix(".svg"), partial(FigureCanvasSVG(figure).print_svg, metadata={"Date": None}))
