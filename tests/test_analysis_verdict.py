@@ -46,9 +46,9 @@ def texts(table, models=MODELS, **options):
 
 def test_rise_and_fall_around_the_baseline():
     overall, sides, best, interaction, safest, ranks, per_model = texts(results(peak))
-    assert "over 156 rows of 13 models: rho = " in overall
+    assert "over 156 rows of 13 models: ρ = " in overall
     assert sides.startswith("Taking the accuracy 0.76 of 'baseline' as the border, below it auroc rises with accuracy")
-    assert "at or above it auroc falls with accuracy (rho = -" in sides
+    assert "at or above it auroc falls with accuracy (ρ = -" in sides
     assert (
         best.startswith("The model that detects best is 'baseline' (accuracy 0.76") and "most accurate, 'm11'" in best
     )
@@ -62,7 +62,7 @@ def test_the_numbers_are_those_of_the_other_analyses():
     table = results(peak)
     overall, _, _, interaction, safest, ranks, _ = texts(table)
     joined = analysis.join_models(table, MODELS)
-    assert f"rho = {analysis.spearman(joined).rho:.2f}" in overall
+    assert f"ρ = {analysis.spearman(joined).rho:.2f}" in overall
     share = analysis.anova(table).set_index("term").loc["model:detector", "share"]
     assert f"{100 * share:.3g} %" in interaction
     assert f"{analysis.robustness(table)['worst'].iloc[0]:.4g}" in safest
@@ -123,7 +123,7 @@ def test_constant_response():
 def test_missing_combinations_are_named():
     table = results(peak)
     found = texts(table.drop(index=7))
-    assert "rows of 13 models: rho" in found[0]
+    assert "rows of 13 models: ρ" in found[0]
     for text in found[2:]:
         assert "cannot be said" in text and "model='baseline', detector='knn'" in text
 

@@ -61,7 +61,7 @@ def does_accuracy_predict(
 
 def _overall(joined: pd.DataFrame, response: str) -> Statement:
     found = _defined(spearman(joined, "accuracy", response))
-    where = f"over {found.n} rows of {joined['model'].nunique()} models"
+    where = f"over {found.n:,} rows of {joined['model'].nunique()} models"
     if abs(found.rho) < NOTABLE or found.p >= ALPHA:
         return Statement(
             f"Accuracy says little about {response} {where}: {_rho(found)}.",
@@ -87,7 +87,7 @@ def _sides(joined: pd.DataFrame, models: pd.DataFrame, baseline: str, response: 
             conditions.append(f"p were below {ALPHA} {name} it")
         else:
             texts.append(f"{name} it {response} {'rises' if found.rho > 0 else 'falls'} with accuracy ({_rho(found)})")
-            conditions.append(f"rho had the other sign, or p were {ALPHA} or more, {name} it")
+            conditions.append(f"ρ had the other sign, or p were {ALPHA} or more, {name} it")
     if not conditions:
         raise ValueError("; ".join(texts))
     return Statement(
@@ -222,7 +222,7 @@ def _defined(found: Correlation) -> Correlation:
 
 
 def _rho(found: Correlation) -> str:
-    return f"rho = {found.rho:.2f}, {_p(found.p)}"
+    return f"ρ = {found.rho:.2f}, {_p(found.p)}"
 
 
 def _p(p: float) -> str:
