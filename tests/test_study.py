@@ -158,23 +158,28 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_tables(tmp_path):
     subprocess.run([*COMMAND, str(straight)], check=True, capture_output=True)
     checkpoint = killed / "checkpoints" / "baseline" / "manifest.json"
 
-    def started(process):
-        return time.perf_counter() - process > 8  # imports take a few seconds, training about ten
+    def training(process):
+        """The table of the sets is printed, its last row names this set; then the first program is compiled."""
+        for line in process.stdout:
+            if "bars" in line:
+                time.sleep(1)
+                return True
 
     moments = (
-        lambda start: started(start),
-        lambda start: checkpoint.exists(),
-        lambda start: len(list(killed.glob("units/baseline/*.npz"))) >= 2,
+        training,
+        lambda process: checkpoint.exists(),
+        lambda process: len(list(killed.glob("units/baseline/*.npz"))) >= 2,
     )
     stamps = []
     for moment in moments:
-        process, start = subprocess.Popen([*COMMAND, str(killed)], stdout=subprocess.DEVNULL), time.perf_counter()
-        while not moment(start) and process.poll() is None:
+        process = subprocess.Popen([*COMMAND, str(killed)], stdout=subprocess.PIPE, text=True)
+        while not moment(process) and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert not (killed / "results.csv").exists()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL and not (killed / "results.csv").exists()
         stamps.append(checkpoint.stat().st_mtime_ns if checkpoint.exists() else None)
+    assert stamps[0] is None
     assert stamps[1] == stamps[2] is not None
     subprocess.run([*COMMAND, str(killed)], check=True, capture_output=True)
     assert checkpoint.stat().st_mtime_ns == stamps[2]
