@@ -273,6 +273,28 @@ def test_half_written_checkpoints_are_refused(tmp_path: Path, monkeypatch: pytes
         checkpoint.load(folder)
 
 
+def test_a_disk_that_is_full_leaves_nothing_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noticed before anything is written; a disk that fills up meanwhile makes Orbax raise what is raised here."""
+    model, folder = stirred(TINY), tmp_path / "a"
+    kept = checkpoint.save(folder, model)
+
+    def fill_up(checkpointer: object, path: Path, arrays: object) -> None:
+        path.mkdir()
+        raise ValueError("RESOURCE_EXHAUSTED: Error writing: No space left on device [os_error_code='28']")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.ocp.StandardCheckpointer, "save", fill_up)
+        with pytest.raises(OSError, match="No space left on device: .*/a"):
+            checkpoint.save(folder, initialize(TINY, 1))
+    usage = checkpoint.shutil.disk_usage(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.shutil, "disk_usage", lambda path: usage._replace(free=1000))
+        with pytest.raises(OSError, match="No space left on device: .*/a"):
+            checkpoint.save(folder, initialize(TINY, 1))
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert checkpoint.weights_hash(checkpoint.load(folder)) == kept
+
+
 def test_fill_checks_both_sides() -> None:
     """Flax merges states with unfilled leaves, and fails much later."""
     target = nnx.state(abstract(TINY))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -59,18 +61,30 @@ def save(folder: Path, model: ResNet, **facts: Any) -> str:
       folder: of this checkpoint; one that is there is replaced.
       model: batch norm not folded.
       **facts: JSON values kept in the manifest, such as recipe and seed.
+
+    Raises:
+      OSError: it cannot be written; nothing of it is left, and a checkpoint that was there is still there.
     """
     arrays = flat_arrays(model)
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(partial.absolute() / WEIGHTS, arrays)
-    hashes = {"weights": _digest(arrays), "files": _digest_files(partial / WEIGHTS)}
-    manifest = {"config": dataclasses.asdict(model.config), **hashes, **facts}
-    (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-    for path in sorted(partial.rglob("*")):
-        _sync(path)
+    try:
+        if shutil.disk_usage(partial).free < sum(array.nbytes for array in arrays.values()):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(partial.absolute() / WEIGHTS, arrays)
+        hashes = {"weights": _digest(arrays), "files": _digest_files(partial / WEIGHTS)}
+        manifest = {"config": dataclasses.asdict(model.config), **hashes, **facts}
+        (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+        for path in sorted(partial.rglob("*")):
+            _sync(path)
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        code = re.search(r"os_error_code='(\d+)'", str(error))  # what Orbax makes of a full disk is a ValueError
+        if code is not None:
+            raise OSError(int(code[1]), os.strerror(int(code[1])), str(folder)) from error
+        raise
     shutil.rmtree(folder, ignore_errors=True)
     os.rename(partial, folder)
     _sync(folder.parent)
