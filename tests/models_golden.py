@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import jax
@@ -69,7 +69,7 @@ def expected(arch: str) -> dict[str, np.ndarray]:
         return {name.partition("/")[2]: file[name] for name in file.files if name.partition("/")[0] == arch}
 
 
-@jax.jit(static_argnums=0)
+@partial(jax.jit, static_argnums=0)
 def _forward(graphdef: nnx.GraphDef, state: nnx.State, x: jax.Array) -> tuple:
     return nnx.merge(graphdef, state)(x)
 
