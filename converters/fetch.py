@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import socket
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
+from urllib.request import getproxies
 
 from converters.envelopes import parse_second
 from converters.errors import ConversionError, problem
@@ -39,12 +41,16 @@ def fetch_checkpoint(checkpoint: zoo.Checkpoint, folder: Path) -> list[Path]:
 
 
 def fetch_hub(repo: str, file: str, folder: Path) -> Path:
-    """`file` of a repository of the Hugging Face hub, in `folder`/`repo`."""
+    """`file` of a repository of the Hugging Face hub, in `folder`/`repo`; one that is there is not fetched again."""
+    path = folder / repo / file
+    if path.is_file():
+        return path
     hub = _hub()
+    url = f"{hub.constants.ENDPOINT}/{repo}/resolve/main/{file}"
+    _find_host(url)
     try:
         path = Path(hub.hf_hub_download(repo, file, local_dir=folder / repo))
     except Exception as error:  # the hub's and its HTTP library's errors share no base class
-        url = f"https://huggingface.co/{repo}/resolve/main/{file}"
         raise _unreachable(url, error) from error
     _keep_checksum(path)
     return path
@@ -60,6 +66,7 @@ def fetch_url(url: str, folder: Path) -> Path:
     path = folder / Path(urlparse(url).path).name
     if path.is_file():
         return path
+    _find_host(url)
     folder.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -94,6 +101,16 @@ def check_name(path: Path, name: str) -> None:
 
 def _keep_checksum(path: Path) -> None:
     path.with_name(f"{path.name}.sha256").write_text(f"{sha256(path)}  {path.name}\n")
+
+
+def _find_host(url: str) -> None:
+    """Fails at once where there is no network; the library would try again and again. A proxy knows hosts itself."""
+    if getproxies():
+        return
+    try:
+        socket.getaddrinfo(urlparse(url).hostname, None)
+    except OSError as error:
+        raise _unreachable(url, error) from error
 
 
 def _unreachable(url: str, error: Exception) -> ConversionError:

@@ -13,6 +13,7 @@ import pytest
 
 from converters import fetch
 from converters.errors import ConversionError
+from oodjax import zoo
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("huggingface_hub")
@@ -82,3 +83,21 @@ def test_the_checksum_in_a_name_is_compared(address: str, tmp_path: Path, algori
 def test_what_cannot_be_fetched_is_named(address: str, tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match=r"/missing.pth: cannot be fetched \(.*; fetch this file elsewhere"):
         fetch.fetch_url(f"{address}/missing.pth", tmp_path)
+
+
+def test_without_a_network_the_exact_file_is_named_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(host: str, port: object) -> None:
+        raise OSError(-2, f"no host {host}")
+
+    monkeypatch.setattr(fetch.socket, "getaddrinfo", lost)
+    monkeypatch.setattr(fetch, "getproxies", dict)
+    file = "https://huggingface.co/timm/resnet50.a1_in1k/resolve/main/model.safetensors"
+    with pytest.raises(ConversionError, match=f"{file}: cannot be fetched .*no host huggingface.co.* --from"):
+        fetch.fetch_checkpoint(zoo.get("timm-a1"), tmp_path)
+    with pytest.raises(ConversionError, match="https://example.org/a.pth: cannot be fetched"):
+        fetch.fetch_url("https://example.org/a.pth", tmp_path)
+    assert not list(tmp_path.iterdir())
+    kept = tmp_path / "timm/resnet50.a1_in1k/model.safetensors"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"weights")
+    assert fetch.fetch_checkpoint(zoo.get("timm-a1"), tmp_path) == [kept]
