@@ -6,7 +6,8 @@ import argparse
 import json
 import os
 import platform
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def main() -> None:
     precisions = ("float32",) if on_cpu else ("float32", "bfloat16")
     report: dict[str, Any] = {
         "device": {"kind": jax.devices()[0].device_kind, "count": jax.device_count(), "cpus": os.cpu_count()},
-        "versions": {"python": platform.python_version(), "jax": jax.__version__, "flax": version("flax")},
+        "versions": {"python": platform.python_version(), **_versions("jax", "jaxlib", "flax", "torch", "torchvision")},
     }
     if "extraction" in options.parts:
         report["extraction"] = [extraction.run(batch, options.repeats, p) for p in precisions]
@@ -43,6 +44,15 @@ def main() -> None:
     if options.out is not None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(text + "\n")
+
+
+def _versions(*packages: str) -> dict[str, str]:
+    """Of those that are installed."""
+    found = {}
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 if __name__ == "__main__":
