@@ -105,11 +105,6 @@ class Head:
         return jnp.matmul(features, kernel, precision="highest") + bias[None, :]
 
 
-def concatenate(parts: list[Outputs]) -> Outputs:
-    """Outputs of several batches as one, on the host."""
-    return jax.tree.map(lambda *xs: np.concatenate([np.asarray(x) for x in xs]), *parts)
-
-
 def require(outputs: Outputs, fields: tuple[str, ...], who: str) -> None:
     """Raises a ValueError that names the first field of `fields` which `outputs` lacks, and how to get it."""
     for name in fields:

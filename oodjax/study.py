@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from oodjax import statistics
@@ -17,9 +18,9 @@ from oodjax.data import ImageSet
 from oodjax.detectors import NAMES, Detector, score_all, search_space
 from oodjax.extract import Counts, Extractor, to_host
 from oodjax.files import code_fingerprint, fingerprint, read_arrays, write_arrays
-from oodjax.outputs import Head, Outputs, concatenate
+from oodjax.outputs import Head, Outputs
 from oodjax.selection import select
-from oodjax.statistics import BankBuilder, TrainStatistics, pad
+from oodjax.statistics import BankBuilder, TrainStatistics
 
 # What decides the numbers of a unit, beside its weights and images, which are hashed themselves: an edit elsewhere
 # leaves finished units valid.
@@ -204,23 +205,18 @@ class Study:
         graphdef, state = network.graphdef, self.extractor.replicate(network.state)
         stats = self._train_statistics(network, state)
         yield self.data.train.name
-        id_val, ood_val = (
-            concatenate(
-                [
-                    jax.tree.map(lambda x, c=count: np.asarray(x)[:c], outputs)
-                    for outputs, _, count in self.extractor.passes(
-                        graphdef, state, s.images, s.labels, with_odin=with_odin
-                    )
-                ]
-            )
-            for s in (self.data.id_val, self.data.ood_val)
-        )
-        points, notes = self._fit(stats, id_val, with_odin)
-        scores = self._score_cached(points, concatenate([id_val, ood_val]).replace(labels=None))
-        self._write_choice(model, points, notes, scores[: len(id_val)], scores[len(id_val) :], with_odin)
+        ready, waiting, notes = self._points(stats, with_odin)
+        inside, outside = (self._pass(s, graphdef, state, (ready,)) for s in (self.data.id_val, self.data.ood_val))
+        validation = Outputs(inside["logits"], inside["features"], self.data.id_val.labels)
+        late = self.extractor.replicate(tuple(point.fit(stats, validation) for point in waiting))
+        for kept in (inside, outside) if late else ():
+            scores = score_points(late, Outputs(kept["logits"], kept["features"]))
+            kept["scores"] = np.concatenate([kept["scores"], np.asarray(scores)], axis=1)
+        self._write_choice(model, (*ready, *late), notes, inside["scores"], outside["scores"], with_odin)
         yield self.data.id_val.name
         for image_set in missing:
-            self._score(model, image_set, graphdef, state, points, with_odin)
+            arrays = self._pass(image_set, graphdef, state, (ready, late))
+            write_arrays(self.unit_path(model, image_set, with_odin), {**arrays, "labels": image_set.labels})
             yield image_set.name
 
     def _train_statistics(self, network: Network, state: Any) -> TrainStatistics:
@@ -235,27 +231,40 @@ class Study:
         assert accumulator is not None
         return TrainStatistics.finalize(accumulator, bank, network.head)
 
-    def _fit(
-        self, stats: TrainStatistics, validation: Outputs, with_odin: bool
-    ) -> tuple[tuple[Detector, ...], list[str]]:
-        points, notes = [], []
+    def _points(
+        self, stats: TrainStatistics, with_odin: bool
+    ) -> tuple[tuple[Detector, ...], list[Detector], list[str]]:
+        """Fitted grid points, those still to be fitted to the validation split, and what the search left out."""
+        ready, waiting, notes = [], [], []
         for name in NAMES:
             if name == "odin" and not with_odin:
                 continue
             found, left_out = search_space(name, stats)
-            points += [point.fit(stats, validation) for point in found]
             notes += left_out
-        return self.extractor.replicate(tuple(points)), notes
+            for point in found:
+                if point.method.reads_validation:
+                    waiting.append(point)
+                else:
+                    ready.append(point.fit(stats))
+        return self.extractor.replicate(tuple(ready)), waiting, notes
 
-    def _score_cached(self, points: tuple[Detector, ...], outputs: Outputs) -> np.ndarray:
-        """Scores of cached outputs, in blocks of the pass's own shape: the program that serves the test sets."""
-        rows, split = self.extractor.rows, self.extractor.split
-        parts = []
-        for start in range(0, len(outputs), rows):
-            block = outputs[start : start + rows]
-            padded, _ = jax.device_put(pad(block, rows), split)
-            parts.append((score_points(points, padded), len(block)))
-        return to_host(parts)
+    def _pass(
+        self, image_set: ImageSet, graphdef: Any, state: Any, groups: Sequence[tuple[Detector, ...]]
+    ) -> dict[str, np.ndarray]:
+        """One pass over a set: the scores of all points of the groups in a row, logits and features.
+
+        GRAM's rows, 39,040 numbers an image on ResNet-50, are scored where they are and never kept.
+        """
+        kept: dict[str, list] = {"scores": [], "logits": [], "features": []}
+        with_odin = any(point.name == "odin" for group in groups for point in group)
+        for outputs, _, count in self.extractor.passes(
+            graphdef, state, image_set.images, image_set.labels, with_odin=with_odin
+        ):
+            scores = [score_points(group, outputs.replace(labels=None)) for group in groups if group]
+            kept["scores"].append((jnp.concatenate(scores, axis=1), count))
+            kept["logits"].append((outputs.logits, count))
+            kept["features"].append((outputs.features, count))
+        return {name: to_host(parts) for name, parts in kept.items()}
 
     def _write_choice(
         self, model: str, points: Sequence[Detector], notes: Sequence[str], id_scores: np.ndarray,
@@ -269,19 +278,6 @@ class Study:
         }
         arrays = {"id_scores": id_scores, "ood_scores": ood_scores, "record": np.array(json.dumps(record))}
         write_arrays(self.unit_path(model, None, with_odin), arrays)
-
-    def _score(
-        self, model: str, image_set: ImageSet, graphdef: Any, state: Any, points: tuple[Detector, ...], with_odin: bool
-    ) -> None:
-        kept: dict[str, list] = {"scores": [], "logits": [], "features": []}
-        for outputs, _, count in self.extractor.passes(
-            graphdef, state, image_set.images, image_set.labels, with_odin=with_odin
-        ):
-            kept["scores"].append((score_points(points, outputs.replace(labels=None)), count))
-            kept["logits"].append((outputs.logits, count))
-            kept["features"].append((outputs.features, count))
-        arrays = {name: to_host(parts) for name, parts in kept.items()}
-        write_arrays(self.unit_path(model, image_set, with_odin), {**arrays, "labels": image_set.labels})
 
     def unit(self, model: str, image_set: ImageSet) -> Unit:
         path = self.find(model, image_set)

@@ -26,6 +26,7 @@ class Method:
       score: (params, outputs, **options) -> (n,) float32; pure and traceable; higher = more ID.
       needs: the fields of `Outputs` that `score` reads.
       fit: (stats, validation, **options) -> params, a pytree of arrays; None when there is nothing to fit.
+      reads_validation: whether `fit` reads the logits and labels of the validation split.
       options: default of each hyper-parameter; None means that `resolve` chooses it from the training statistics.
       grid: the study's search space.
       check: raises ValueError for options that are wrong in themselves.
@@ -40,6 +41,7 @@ class Method:
     score: Callable[..., jax.Array]
     needs: tuple[str, ...] = ("logits",)
     fit: Callable[..., Any] | None = None
+    reads_validation: bool = False
     options: Options = field(default_factory=dict)
     grid: tuple[Options, ...] = ({},)
     check: Callable[..., None] | None = None

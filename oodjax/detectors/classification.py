@@ -173,7 +173,7 @@ register(
         grid=tuple({"temperature": t, "noise": e} for t, e in product(ODIN_TEMPERATURES, ODIN_NOISES)),
     )
 )  # fmt: skip
-register(Method("tempscale", FAMILY, tempscale_score, fit=tempscale_fit))
+register(Method("tempscale", FAMILY, tempscale_score, fit=tempscale_fit, reads_validation=True))
 register(Method("klm", FAMILY, klm_score, fit=klm_fit))
 register(
     Method(
