@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from oodjax.linalg import largest_variance, whitening
 from oodjax.neighbors import normalize
 from oodjax.outputs import Head, Outputs, check_finite, require
 
@@ -298,6 +299,11 @@ class TrainStatistics:
         share = self.label_counts / self.count
         offset = self.class_means - self.mean
         return self.total_covariance - (offset * share[:, None]).T @ offset
+
+    @cached_property
+    def within_whitening(self) -> np.ndarray:
+        """(D, D) that whitens features within their classes; see `oodjax.linalg.whitening`."""
+        return whitening(self.within_covariance, scale=largest_variance(self.total_covariance))
 
     def second_moment(self, center: np.ndarray) -> np.ndarray:
         """(D, D) mean outer product of (feature - center)."""

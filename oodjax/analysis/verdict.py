@@ -151,7 +151,7 @@ def _interaction(joined: pd.DataFrame, response: str) -> Statement:
 
 
 def _share(term: pd.Series, response: str) -> str:
-    test = "" if np.isnan(term["p"]) else f" (F = {term['F']:.4g}, {_p(term['p'])})"
+    test = "" if np.isnan(term["p"]) else f" (F = {term['F']:.4g}, {p_value(term['p'])})"
     return f"{term['term']}, with {100 * term['share']:.3g} % of the variance of {response}{test}"
 
 
@@ -222,10 +222,10 @@ def _defined(found: Correlation) -> Correlation:
 
 
 def _rho(found: Correlation) -> str:
-    return f"ρ = {found.rho:.2f}, {_p(found.p)}"
+    return f"ρ = {found.rho:.2f}, {p_value(found.p)}"
 
 
-def _p(p: float) -> str:
+def p_value(p: float) -> str:
     return f"p = {p:.2g}" if p >= 0.001 else "p < 0.001"
 
 

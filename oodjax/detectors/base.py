@@ -197,10 +197,13 @@ def kth_largest(values: jax.Array, k: int) -> jax.Array:
     return jax.lax.bitcast_convert_type(jnp.where(low < 0, low ^ jnp.int32(0x7FFFFFFF), low), jnp.float32)
 
 
+def is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def check_number(method: str, name: str, value: Any, low: float, high: float, *, open_low: bool = False) -> None:
     """Raises unless `value` is a number in [low, high], or (low, high] when `open_low`."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not low <= value <= high or (open_low and value == low):
+    if not is_number(value) or not low <= value <= high or (open_low and value == low):
         raise ValueError(
             f"{method}: {name} must be a number in {'(' if open_low else '['}{low:g}, {high:g}], got {value!r}"
         )

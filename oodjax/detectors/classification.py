@@ -11,7 +11,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
-from oodjax.detectors.base import Method, check_count, check_number, energy, kth_largest, register
+from oodjax.detectors.base import Method, check_count, check_number, energy, is_number, kth_largest, register
 from oodjax.outputs import Outputs, check_finite
 from oodjax.statistics import TrainStatistics
 
@@ -36,15 +36,11 @@ def ebo_score(params: Any, outputs: Outputs) -> jax.Array:
     return energy(outputs.logits)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 def odin_check(temperature: float, noise: float, temperatures: tuple, noises: tuple) -> None:
     for name, value, values in (("temperature", temperature, temperatures), ("noise", noise, noises)):
-        if not isinstance(values, tuple) or not values or not all(map(_is_number, values)):
+        if not isinstance(values, tuple) or not values or not all(map(is_number, values)):
             raise ValueError(f"odin: {name}s must be a non-empty tuple of numbers, got {values!r}")
-        if not _is_number(value) or value not in values:
+        if not is_number(value) or value not in values:
             raise ValueError(
                 f"odin: {name} must be one of {', '.join(f'{v:g}' for v in values)} "
                 f"(the axis {name}s of Outputs.odin), got {value!r}"

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from oodjax.detectors.base import Method, check_count, dot, register
-from oodjax.linalg import largest_variance, whitening
+from oodjax.linalg import whitening
 from oodjax.neighbors import nearest, normalize
 from oodjax.outputs import Outputs
 from oodjax.statistics import TrainStatistics
@@ -23,12 +23,8 @@ def _distances(whitened: jax.Array, means: jax.Array) -> jax.Array:
 
 
 def _class_gaussians(stats: TrainStatistics) -> dict:
-    transform = whitening(stats.within_covariance, scale=largest_variance(stats.total_covariance))
-    return {
-        "center": stats.mean,
-        "within": transform,
-        "class_means": (stats.class_means - stats.mean) @ transform,
-    }
+    means = (stats.class_means - stats.mean) @ stats.within_whitening
+    return {"center": stats.mean, "within": stats.within_whitening, "class_means": means}
 
 
 def mds_fit(stats: TrainStatistics, validation: Outputs | None) -> dict:

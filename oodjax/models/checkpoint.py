@@ -17,6 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
 
+from oodjax.files import sync
 from oodjax.models.resnet import ResNet, ResNetConfig, abstract
 
 MANIFEST = "manifest.json"
@@ -78,7 +79,7 @@ def save(folder: Path, model: ResNet, **facts: Any) -> str:
         manifest = {"config": dataclasses.asdict(model.config), **hashes, **facts}
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
         for path in sorted(partial.rglob("*")):
-            _sync(path)
+            sync(path)
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
         code = re.search(r"os_error_code='(\d+)'", str(error))  # what Orbax makes of a full disk is a ValueError
@@ -87,7 +88,7 @@ def save(folder: Path, model: ResNet, **facts: Any) -> str:
         raise
     shutil.rmtree(folder, ignore_errors=True)
     os.rename(partial, folder)
-    _sync(folder.parent)
+    sync(folder.parent)
     return manifest["weights"]
 
 
@@ -161,11 +162,3 @@ def fill(target: Any, arrays: dict[str, Any], source: str) -> Any:
         raise CheckpointError(f"{source} does not fit the architecture: {'; '.join(problems)}")
     leaves = [(path, leaf.replace(jax.numpy.asarray(arrays[name]))) for name, (path, leaf) in flat.items()]
     return nnx.from_flat_state(leaves)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from oodjax.analysis import feature_space
 from oodjax.metrics import COLUMNS as METRICS
-from oodjax.zoo import checkpoints
+from oodjax.zoo import CATEGORIES, checkpoints
 
 KEYS = ("model", "detector", "dataset", "ood_category")
 FACTS = ("model", "category", "accuracy", "ece")
-CATEGORY_ORDER = ("baseline", "adversarial", "augmentation", "ssl", "improved", "freezing", "vit")
 OOD_ORDER = ("near", "far", "extreme", "synthetic")
 _NOT_KEPT = "the scores and features of the units are not kept with these tables (run.json names none)"
 
@@ -59,7 +59,7 @@ class Results:
 
     @cached_property
     def categories(self) -> list[str]:
-        return ordered(self.facts["category"], CATEGORY_ORDER)
+        return ordered(self.facts["category"], CATEGORIES)
 
     @cached_property
     def ood_categories(self) -> list[str]:
@@ -130,6 +130,11 @@ class Results:
         accuracy = self.facts["accuracy"].reindex(mean.index)
         wanted = [self.baseline, mean.idxmax(), mean.idxmin(), accuracy.idxmax(), *self.models]
         return [str(m) for m in dict.fromkeys(wanted) if m is not None][:most]
+
+    @cached_property
+    def feature_measures(self) -> pd.DataFrame:
+        """`feature_space` of every model on the ID test set (models as rows)."""
+        return pd.DataFrame({m: feature_space(self.unit(m, self.id_test, "features")) for m in self.models}).T
 
     @cached_property
     def id_test(self) -> str:

@@ -27,6 +27,7 @@ from oodjax.report.style import (
     heading,
     label_all,
     marks,
+    model_entries,
     model_legend,
     name_rows,
     shorten,
@@ -40,7 +41,7 @@ CORRECT, INCORRECT = "auroc_correct_vs_ood", "auroc_incorrect_vs_ood"
 def overview(study: Results, x: str, y: str) -> Drawing:
     """Each model's mean over detectors and sets (Figs. 1, 9 and 16)."""
     rows, means = study.complete(y), study.means(y)
-    legend = model_legend(study, NARROW, [m for m in study.models if m in means.index])
+    legend = model_legend(study, NARROW, means.index)
     figure, axes = canvas(NARROW, 3.1, legend=legend)
     ax = axes[0, 0]
     _points(ax, study, study.facts[x], means, 6)
@@ -62,7 +63,7 @@ def by_panel(study: Results, x: str, y: str, by: str) -> Drawing:
     rows, means = study.complete(y), study.means(y, by)
     order = study.ood_categories if by == "ood_category" else study.detectors
     names = [n for n in order if n in means.columns]
-    legend = model_legend(study, WIDE, [m for m in study.models if m in means.index])
+    legend = model_legend(study, WIDE, means.index)
     figure, panels = _panels(names, legend)
     found = {name: spearman(rows[rows[by] == name], x, y) for name in names}
     for name, ax in panels.items():
@@ -82,7 +83,7 @@ def correct_against_incorrect(study: Results) -> Drawing:
     """Whether a detector finds OOD data or mistakes (Fig. 5)."""
     rows = _split_rows(study)
     means = rows.groupby("model", sort=False)[[CORRECT, INCORRECT]].mean()
-    legend = model_legend(study, NARROW, [m for m in study.models if m in means.index])
+    legend = model_legend(study, NARROW, means.index)
     figure, axes = canvas(NARROW, 3.3, legend=legend)
     ax = axes[0, 0]
     _points(ax, study, means[CORRECT], means[INCORRECT], 6)
@@ -104,7 +105,7 @@ def accuracy_of_splits(study: Results) -> Drawing:
     """Accuracy against both (Fig. 10)."""
     _split_rows(study)
     means = {metric: study.means(metric) for metric in (CORRECT, INCORRECT)}
-    shown = [m for m in study.models if m in means[CORRECT].index or m in means[INCORRECT].index]
+    shown = means[CORRECT].index.union(means[INCORRECT].index)
     figure, axes = canvas(WIDE, 2.5, 1, 2, model_legend(study, WIDE, shown), sharex=True, sharey=True)
     found = {metric: spearman(study.complete(metric), "accuracy", metric) for metric in means}
     for ax, (metric, values) in zip(axes[0], means.items(), strict=True):
@@ -127,7 +128,7 @@ def splits_by_detector(study: Results) -> Drawing:
     rows = _split_rows(study)
     means = rows.groupby(["detector", "model"], sort=False)[[CORRECT, INCORRECT]].mean()
     names = [d for d in study.detectors if d in means.index.get_level_values(0)]
-    legend = model_legend(study, WIDE, [m for m in study.models if m in set(rows["model"])])
+    legend = model_legend(study, WIDE, set(rows["model"]))
     figure, panels = _panels(names, legend)
     gaps = {}
     for name, ax in panels.items():
@@ -157,14 +158,9 @@ def beside_the_paper(study: Results, x: str, y: str) -> Drawing:
     published = paper()
     means = study.means(y)
     pale = {category: COLOURS.get(category, SOFT) for category in published["category"].unique()}
-    shown = [m for m in study.models if m in means.index]
-    drawn = marks(study)
-    entries: list[tuple[str, Mark | None]] = [("The paper", None)]
-    entries += [(category, Mark(colour, "+", "none")) for category, colour in pale.items()]
-    for category in study.categories:
-        members = [m for m in shown if study.facts.at[m, "category"] == category]
-        entries += [(category, None), *((m, drawn[m]) for m in members)] if members else []
-    figure, axes = canvas(NARROW, 3.1, legend=flow(entries, NARROW))
+    theirs_drawn = [("The paper", None), *((name, Mark(colour, "+", "none")) for name, colour in pale.items())]
+    legend = flow([*theirs_drawn, *model_entries(study, means.index)], NARROW)
+    figure, axes = canvas(NARROW, 3.1, legend=legend)
     ax = axes[0, 0]
     for row in published.itertuples():
         dot(ax, getattr(row, x), getattr(row, y), Mark(pale[str(row.category)], "+", "none"), 4.2, 0.6, 2)
@@ -174,12 +170,12 @@ def beside_the_paper(study: Results, x: str, y: str) -> Drawing:
     mine = spearman(ours, x, y)
     ax.set(xlabel=f"{LABELS[x]} (%)", ylabel=f"Mean {LABELS[y]} (%)")
     ticks(ax, 6, 6)
-    both = len(set(shown) & set(shared_with_paper(study)))
+    both = len(set(means.index) & set(shared_with_paper(study)))
     second = f"{rho(mine)} over this study's {len(ours)}" if not mine.reason else f"this study's {mine.reason}"
     return Drawing(
         figure,
         f"The {len(published)} published ResNet-50 of the paper (crosses, ImageNet-1k) and this study's "
-        f"{len(shown)} models. Spearman over models' means: {rho(theirs)} for the paper; {second}. "
+        f"{len(means)} models. Spearman over models' means: {rho(theirs)} for the paper; {second}. "
         f"{both if both else 'No'} checkpoint{'s are' if both != 1 else ' is'} in both"
         + ("." if both else ", so that only the shapes compare, not the levels.")
         + study.remark(y),
@@ -191,8 +187,7 @@ def by_architecture(study: Results) -> Drawing:
     kinds = architectures(study)
     names = list(dict.fromkeys(kinds))
     means = study.means("auroc")
-    shown = [m for m in study.models if m in means.index]
-    figure, axes = canvas(WIDE, 2.5, 1, len(names), model_legend(study, WIDE, shown), sharex=True, sharey=True)
+    figure, axes = canvas(WIDE, 2.5, 1, len(names), model_legend(study, WIDE, means.index), sharex=True, sharey=True)
     parts = []
     for ax, name in zip(axes[0], names, strict=True):
         values = means[means.index.map(kinds) == name]

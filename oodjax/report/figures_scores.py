@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from oodjax import metrics
-from oodjax.analysis import activation_profile, feature_space, pca_embedding
+from oodjax.analysis import activation_profile, pca_embedding
 from oodjax.report.data import CannotSay, Results, join
 from oodjax.report.style import (
     ID_COLOUR,
@@ -41,14 +40,9 @@ MEASURES = {
 _POINTS = 400
 
 
-def measures(study: Results) -> pd.DataFrame:
-    """The feature-space measures of every model on the ID test set (models as rows)."""
-    return pd.DataFrame({m: feature_space(study.unit(m, study.id_test, "features")) for m in study.models}).T
-
-
-def feature_spaces(study: Results, table: pd.DataFrame | None = None) -> Drawing:
+def feature_spaces(study: Results) -> Drawing:
     """Five measures of each model's features (Fig. 18)."""
-    table = measures(study) if table is None else table
+    table = study.feature_measures
     figure, axes = canvas(WIDE, 0.75 + 0.145 * len(table), 1, len(MEASURES), sharey=True)
     drawn = marks(study)
     for ax, (column, label) in zip(axes[0], MEASURES.items(), strict=True):

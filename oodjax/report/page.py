@@ -5,21 +5,19 @@ from __future__ import annotations
 import gc
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
-import pandas as pd
 
 from oodjax._version import __version__
 from oodjax.analysis import Statement, does_accuracy_predict
 from oodjax.files import write_text
 from oodjax.report import figures, tables
 from oodjax.report.data import CannotSay, ReportError, Results, join, load
-from oodjax.report.figures_scores import feature_spaces, measures
 from oodjax.report.figures_tests import term_name
 from oodjax.report.style import look, save
 
@@ -66,12 +64,8 @@ def write(folder: Path, out: Path | None = None, detectors: Sequence[str] = (), 
         (out / name).mkdir(parents=True, exist_ok=True)
     former = {path for suffix in ("svg", "png") for path in (out / "figures").glob(f"fig*.{suffix}")}
 
-    @cache
-    def features() -> pd.DataFrame:
-        return measures(study)
-
-    shown = _draw(study, detectors, out / "figures", features)
-    views, absent = _tabulate(study, out / "tables", features)
+    shown = _draw(study, detectors, out / "figures")
+    views, absent = _tabulate(study, out / "tables")
     write_text(out / "tables" / "results.csv", (folder / "results.csv").read_text())
     page = _template().render(
         study=study,
@@ -94,16 +88,13 @@ def write(folder: Path, out: Path | None = None, detectors: Sequence[str] = (), 
     return out / "index.html"
 
 
-def _draw(study: Results, detectors: Sequence[str], folder: Path, features: Callable[[], pd.DataFrame]) -> list[Shown]:
+def _draw(study: Results, detectors: Sequence[str], folder: Path) -> list[Shown]:
     shown = []
     with look():
         for entry in figures.entries(study, detectors):
             about = entry.key, entry.label, entry.title, entry.section
             try:
-                if entry.draw is feature_spaces:
-                    drawing = feature_spaces(study, features())
-                else:
-                    drawing = entry.draw(study)
+                drawing = entry.draw(study)
             except ValueError as error:
                 shown.append(Shown(*about, reason=_sentence(error)))
                 continue
@@ -115,11 +106,9 @@ def _draw(study: Results, detectors: Sequence[str], folder: Path, features: Call
     return shown
 
 
-def _tabulate(
-    study: Results, folder: Path, features: Callable[[], pd.DataFrame]
-) -> tuple[list[tables.View], list[tuple[str, str]]]:
+def _tabulate(study: Results, folder: Path) -> tuple[list[tables.View], list[tuple[str, str]]]:
     views, absent = [], []
-    for entry in tables.entries(study, features):
+    for entry in tables.entries(study):
         path = folder / f"{entry.key}.csv"
         path.unlink(missing_ok=True)
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache, partial
@@ -130,15 +130,19 @@ def marks(study: Results) -> dict[str, Mark]:
     return found
 
 
-def model_legend(study: Results, width: float, models: Sequence[str] | None = None) -> Legend:
-    """Every model with its marker, under the name of its category."""
-    drawn, shown = marks(study), study.models if models is None else models
+def model_legend(study: Results, width: float, shown: Collection[str]) -> Legend:
+    return flow(model_entries(study, shown), width)
+
+
+def model_entries(study: Results, shown: Collection[str]) -> list[tuple[str, Any]]:
+    """The models shown with their markers, in the study's order, under the names of their categories."""
+    drawn = marks(study)
     entries: list[tuple[str, Any]] = []
     for category in study.categories:
-        members = [m for m in shown if study.facts.at[m, "category"] == category]
+        members = [m for m in study.models if m in shown and study.facts.at[m, "category"] == category]
         if members:
             entries += [(category, None), *((m, drawn[m]) for m in members)]
-    return flow(entries, width)
+    return entries
 
 
 def flow(entries: Sequence[tuple[str, Any]], width: float) -> Legend:

@@ -51,15 +51,15 @@ class Entry(NamedTuple):
     make: Callable[[], View]
 
 
-def entries(study: Results, features: Callable[[], pd.DataFrame]) -> Iterator[Entry]:
-    """Every table; `features` gives the feature-space measures, which are costly."""
+def entries(study: Results) -> Iterator[Entry]:
+    """Every table of the study."""
     yield Entry("models", "Models", lambda: _models(study))
     yield Entry("detectors", "Detectors", lambda: _detectors(study))
     yield Entry("model-detector", "Mean AUROC per model and detector", lambda: _matrix(study))
     yield Entry("anova", "Analysis of variance of AUROC", lambda: _anova(study))
     yield Entry("anova-categories", "Shares of variance without one OOD category", lambda: _leave_out(study))
     yield Entry("correlations", "Spearman's rank correlations", lambda: _correlations(study))
-    yield Entry("feature-space", "Feature spaces", lambda: _features(features()))
+    yield Entry("feature-space", "Feature spaces", lambda: _features(study.feature_measures))
     yield Entry("paper", "Differences from the paper", lambda: _paper(study))
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from oodjax.analysis import Correlation
+from oodjax.analysis.verdict import p_value
 
 MINUS = "−"
 
@@ -17,10 +18,6 @@ def number(value: float, digits: int = 1) -> str:
     if float(text.replace(",", "")) == 0:
         text = text.removeprefix("-")
     return text.replace("-", MINUS)
-
-
-def p_value(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
 def rho(found: Correlation) -> str:
