@@ -124,3 +124,25 @@ def check_finite(outputs: Outputs, fields: tuple[str, ...], who: str) -> None:
         if not bool(finite.all()):
             bad = int((~np.asarray(finite)).sum())
             raise ValueError(f"{who}: Outputs.{name} holds {bad} values that are NaN or infinite; all must be finite")
+
+
+def canonical(outputs: Outputs, host: bool = False) -> Outputs:
+    """Floating-point fields as float32, labels as int32; NumPy arrays stay on the host when `host` is true."""
+
+    def cast(name: str) -> Any:
+        value, dtype = getattr(outputs, name), np.int32 if name == "labels" else np.float32
+        if value is None:
+            return None
+        return value.astype(dtype) if host and isinstance(value, np.ndarray) else jnp.asarray(value, dtype)
+
+    return Outputs(**{field.name: cast(field.name) for field in dataclasses.fields(outputs)})
+
+
+def pad(outputs: Outputs, rows: int) -> tuple[Outputs, jax.Array]:
+    """Zero rows appended up to `rows`, and the mask of the real ones."""
+    n = len(outputs)
+
+    def pad_rows(x: Any) -> Any:  # NumPy's needs no program for each length of a last batch
+        return (np if isinstance(x, np.ndarray) else jnp).pad(x, [(0, rows - n)] + [(0, 0)] * (x.ndim - 1))
+
+    return (outputs if n == rows else jax.tree.map(pad_rows, outputs)), jnp.arange(rows) < n

@@ -5,115 +5,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from oodjax.accumulate import Accumulator, start, step
+from oodjax.bank import BankBuilder, bin_edges
 from oodjax.linalg import largest_variance, whitening
 from oodjax.neighbors import normalize
-from oodjax.outputs import Head, Outputs, check_finite, require
+from oodjax.outputs import Head, Outputs, canonical, check_finite, pad, require
 
 BLOCK = 1024
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# On the device: init / update over batches. Sums are float32 pairs (high, low) added without loss, so that a million
-# additions keep the digits that plain float32 loses; features are summed about an origin close to their mean.
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Accumulator:
-    """Running sums over batches; sums are (2, ...) float32 pairs whose total is the value."""
-
-    origin: jax.Array  # (D,) features are summed about this point
-    label_counts: jax.Array  # (K,) int32
-    predicted_counts: jax.Array  # (K,) int32
-    correct_counts: jax.Array  # (K,) int32
-    label_sums: jax.Array  # (2, K, D)
-    correct_sums: jax.Array  # (2, K, D) of the correctly classified
-    second: jax.Array  # (2, D, D)
-    softmax_sums: jax.Array  # (2, K, K) by predicted class
-    max_logit_sum: jax.Array  # (2,)
-    gram_predicted: tuple[jax.Array, jax.Array] | None  # (K, P, C) lowest and highest by predicted class
-    gram_labelled: tuple[jax.Array, jax.Array] | None  # the same by label
-
-
-def init(outputs: Outputs, mask: jax.Array) -> Accumulator:
-    """An empty accumulator for outputs of these shapes, its origin the mean feature of the rows where mask holds."""
-    k, d = outputs.logits.shape[1], outputs.features.shape[1]
-    kept = jnp.where(mask[:, None], outputs.features, 0.0)
-    origin = kept.sum(axis=0) / jnp.maximum(mask.sum(dtype=jnp.float32), 1.0)
-    zeros, counts = partial(jnp.zeros, dtype=jnp.float32), jnp.zeros(k, jnp.int32)
-    gram = None
-    if outputs.gram is not None:
-        shape = (k, *outputs.gram.shape[1:])
-        gram = jnp.full(shape, jnp.inf, jnp.float32), jnp.full(shape, -jnp.inf, jnp.float32)
-    return Accumulator(
-        origin, counts, counts, counts, zeros((2, k, d)), zeros((2, k, d)), zeros((2, d, d)), zeros((2, k, k)),
-        zeros((2,)), gram, gram,
-    )  # fmt: skip
-
-
-def update(state: Accumulator, outputs: Outputs, mask: jax.Array) -> Accumulator:
-    """Adds the rows of `outputs` where `mask` (n,) is true, whatever the others hold.
-
-    Pure; labels must lie in 0..K-1 where `mask` is true.
-    """
-    k = outputs.logits.shape[1]
-    keep = mask.astype(jnp.float32)[:, None]
-    logits = jnp.where(mask[:, None], outputs.logits, 0.0)
-    predicted = jnp.argmax(logits, axis=-1)
-    by_label = jax.nn.one_hot(outputs.labels, k, dtype=jnp.float32) * keep
-    by_predicted = jax.nn.one_hot(predicted, k, dtype=jnp.float32) * keep
-    by_correct = by_label * by_predicted
-    centred = jnp.where(mask[:, None], outputs.features - state.origin[None, :], 0.0)
-    dot = partial(jnp.matmul, precision="highest")
-
-    def counts(one_hot):
-        return one_hot.sum(axis=0).astype(jnp.int32)
-
-    def bounds(old, one_hot):
-        if old is None:
-            return None
-        owner = jnp.where(mask, jnp.argmax(one_hot, axis=-1), k)  # a masked row goes to a segment that is dropped
-        lowest = jax.ops.segment_min(outputs.gram, owner, num_segments=k + 1)[:k]
-        highest = jax.ops.segment_max(outputs.gram, owner, num_segments=k + 1)[:k]
-        return jnp.minimum(old[0], lowest), jnp.maximum(old[1], highest)
-
-    return Accumulator(
-        origin=state.origin,
-        label_counts=state.label_counts + counts(by_label),
-        predicted_counts=state.predicted_counts + counts(by_predicted),
-        correct_counts=state.correct_counts + counts(by_correct),
-        label_sums=_add(state.label_sums, dot(by_label.T, centred)),
-        correct_sums=_add(state.correct_sums, dot(by_correct.T, centred)),
-        second=_add(state.second, dot(centred.T, centred)),
-        softmax_sums=_add(state.softmax_sums, dot(by_predicted.T, jax.nn.softmax(logits, axis=-1))),
-        max_logit_sum=_add(state.max_logit_sum, (logits.max(axis=-1) * keep[:, 0]).sum()),
-        gram_predicted=bounds(state.gram_predicted, by_predicted),
-        gram_labelled=bounds(state.gram_labelled, by_label),
-    )
-
-
-def _add(pair: jax.Array, value: jax.Array) -> jax.Array:
-    """Adds `value` to a (high, low) pair; the rounding error of the sum is kept (Knuth's two-sum)."""
-    high, low = pair[0], pair[1]
-    total = high + value
-    back = total - high
-    error = (high - (total - back)) + (value - back)
-    return jnp.stack([total, low + error])
-
-
-start = jax.jit(init)
-step = jax.jit(update, donate_argnums=0)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# On the host, in float64: what the detectors' fits read.
 
 
 @dataclass(frozen=True)
@@ -321,7 +226,7 @@ class TrainStatistics:
 
         def ranked(rank: int) -> float:
             slot = int(np.searchsorted(ends, rank, side="right"))
-            low, high = _bin_edges(slot)
+            low, high = bin_edges(slot)
             inside = rank - (ends[slot] - histogram[slot])
             return low + (high - low) * (inside + 0.5) / histogram[slot]
 
@@ -338,99 +243,6 @@ class TrainStatistics:
     def bank_subset(self, size: int) -> np.ndarray:
         """Indices of `size` pseudo-random bank rows: those with the smallest keys, whatever the bank's order."""
         return np.argsort(self.keys, kind="stable")[:size]
-
-
-class BankBuilder:
-    """Collects what grows with the number of samples: features, energies, layer means; on the host."""
-
-    def __init__(self, fraction: float = 1.0, seed: int = 0):
-        self.fraction, self.seed = fraction, seed
-        self._parts: list[tuple] = []
-        self._histogram = None if fraction == 1.0 else np.zeros(2**20, np.int64)
-        self._last: tuple[Outputs, int | None] | None = None
-
-    def add(self, outputs: Outputs, count: int | None = None) -> None:
-        """Adds the first `count` rows of `outputs` (all when None).
-
-        They are read when the next batch is added, so that the device works on that one meanwhile.
-        """
-        self._read_last()
-        self._last = Outputs(outputs.logits, outputs.features, layer_means=outputs.layer_means), count
-
-    def _read_last(self) -> None:
-        if self._last is None:
-            return
-        (outputs, count), self._last = self._last, None
-        features = np.asarray(outputs.features, np.float32)[:count]
-        logits = np.asarray(outputs.logits, np.float64)[:count]
-        top = logits.max(axis=-1)
-        energies = (top + np.log(np.exp(logits - top[:, None]).sum(axis=-1))).astype(np.float32)
-        means = None if outputs.layer_means is None else np.asarray(outputs.layer_means, np.float32)[:count]
-        keys = _keys(features, self.seed)
-        if self._histogram is not None:
-            self._histogram += np.bincount(_bins(features).ravel(), minlength=2**20)
-            keep = keys < np.uint64(min(self.fraction * 2.0**64, 2.0**64 - 2048))
-            features, energies, keys = features[keep], energies[keep], keys[keep]
-        self._parts.append((features, energies, keys, means))
-
-    def build(self) -> dict[str, Any]:
-        self._read_last()
-        features, energies, keys, means = zip(*self._parts, strict=True)
-        return {
-            "features": np.concatenate(features),
-            "energies": np.concatenate(energies),
-            "keys": np.concatenate(keys),
-            "layer_means": None if means[0] is None else np.concatenate(means),
-            "histogram": self._histogram,
-        }
-
-
-def _keys(features: np.ndarray, seed: int) -> np.ndarray:
-    """(n,) uint64 hash of each row's bits: a multiply-add hash with random odd factors, then splitmix64's finaliser."""
-    factors = np.random.default_rng(seed).integers(0, 2**63, features.shape[1], dtype=np.uint64) * np.uint64(2)
-    bits = np.ascontiguousarray(features).view(np.uint32).astype(np.uint64)
-    key = (bits * (factors + np.uint64(1))).sum(axis=1, dtype=np.uint64)
-    key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return key ^ (key >> np.uint64(31))
-
-
-def _bins(values: np.ndarray) -> np.ndarray:
-    """Histogram slot of each float32: its leading 20 bits, mapped so that slots ascend with the value."""
-    bits = np.ascontiguousarray(values + np.float32(0)).view(np.uint32)  # -0.0 + 0.0 is +0.0
-    ascending = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
-    return (ascending >> np.uint32(12)).astype(np.int64)
-
-
-def _bin_edges(slot: int) -> tuple[float, float]:
-    if slot == 1 << 19:  # the slot that starts at zero: its other members are denormal-sized
-        return 0.0, 0.0
-    ends = np.array([slot << 12, (slot << 12) | 0xFFF], np.uint32)
-    bits = np.where(ends >> 31, ends & np.uint32(0x7FFFFFFF), ~ends).astype(np.uint32)
-    low, high = (float(v) for v in bits.view(np.float32))
-    return low, high
-
-
-def canonical(outputs: Outputs, host: bool = False) -> Outputs:
-    """Floating-point fields as float32, labels as int32; NumPy arrays stay on the host when `host` is true."""
-
-    def cast(name: str) -> Any:
-        value, dtype = getattr(outputs, name), np.int32 if name == "labels" else np.float32
-        if value is None:
-            return None
-        return value.astype(dtype) if host and isinstance(value, np.ndarray) else jnp.asarray(value, dtype)
-
-    return Outputs(**{field.name: cast(field.name) for field in dataclasses.fields(outputs)})
-
-
-def pad(outputs: Outputs, rows: int) -> tuple[Outputs, jax.Array]:
-    """Zero rows appended up to `rows`, and the mask of the real ones."""
-    n = len(outputs)
-
-    def pad_rows(x: Any) -> Any:  # NumPy's needs no program for each length of a last batch
-        return (np if isinstance(x, np.ndarray) else jnp).pad(x, [(0, rows - n)] + [(0, 0)] * (x.ndim - 1))
-
-    return (outputs if n == rows else jax.tree.map(pad_rows, outputs)), jnp.arange(rows) < n
 
 
 def _check(outputs: Outputs, head: Head) -> None:

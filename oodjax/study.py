@@ -13,20 +13,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from oodjax import statistics
+from oodjax import accumulate
+from oodjax.bank import BankBuilder
 from oodjax.data import ImageSet
 from oodjax.detectors import NAMES, Detector, score_all, search_space
 from oodjax.extract import Counts, Extractor, to_host
 from oodjax.files import code_fingerprint, fingerprint, read_arrays, write_arrays
 from oodjax.outputs import Head, Outputs
 from oodjax.selection import select
-from oodjax.statistics import BankBuilder, TrainStatistics
+from oodjax.statistics import TrainStatistics
 
 # What decides the numbers of a unit, beside its weights and images, which are hashed themselves: an edit elsewhere
 # leaves finished units valid.
 UNIT_CODE = (
-    "data/loader.py", "models/resnet.py", "detectors", "extract.py", "linalg.py", "metrics.py", "neighbors.py",
-    "odin.py", "outputs.py", "selection.py", "statistics.py", "taps.py",
+    "accumulate.py", "bank.py", "data/loader.py", "models/resnet.py", "detectors", "extract.py", "linalg.py",
+    "metrics.py", "neighbors.py", "odin.py", "outputs.py", "selection.py", "statistics.py", "taps.py",
 )  # fmt: skip
 
 score_points = jax.jit(score_all)
@@ -225,8 +226,8 @@ class Study:
             network.graphdef, state, train.images, train.labels, with_odin=False
         ):
             if accumulator is None:
-                accumulator = statistics.start(outputs, mask)
-            accumulator = statistics.step(accumulator, outputs, mask)
+                accumulator = accumulate.start(outputs, mask)
+            accumulator = accumulate.step(accumulator, outputs, mask)
             bank.add(outputs, count)
         assert accumulator is not None
         return TrainStatistics.finalize(accumulator, bank, network.head)

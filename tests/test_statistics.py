@@ -10,6 +10,8 @@ import pytest
 
 import oodjax
 from oodjax import statistics
+from oodjax.bank import BankBuilder
+from oodjax.outputs import canonical
 from oodjax.statistics import TrainStatistics
 
 N, D, K = 500, 12, 5
@@ -141,7 +143,7 @@ def test_long_sums_keep_their_digits():
     features = np.tile(np.array([[0.1], [0.3]], np.float32), (step // 2, 1))
     batch = oodjax.Outputs(np.full((step, 1), 0.1, np.float32), features, np.zeros(step, np.int32))
     state, mask = None, np.ones(step, bool)
-    batch = statistics.canonical(batch)
+    batch = canonical(batch)
     state = statistics.start(batch, mask)
     state = dataclasses.replace(state, origin=state.origin * 0)
     for _ in range(n // step):
@@ -200,10 +202,10 @@ def test_a_short_first_batch_does_not_shorten_the_steps(monkeypatch):
 
 @pytest.mark.parametrize("value", [1e6, np.inf, np.nan])
 def test_masked_rows_are_ignored(value):
-    out, other = statistics.canonical(outputs(n=40)), statistics.canonical(outputs(seed=8, n=24))
+    out, other = canonical(outputs(n=40)), statistics.canonical(outputs(seed=8, n=24))
     mask = np.arange(64) < 40
     garbage = jax.tree.map(lambda a, b: np.concatenate([a, value * b if b.dtype == np.float32 else b]), out, other)
-    bank = statistics.BankBuilder()
+    bank = BankBuilder()
     bank.add(garbage, 40)
     state = statistics.step(statistics.start(garbage, mask), garbage, mask)
     np.testing.assert_allclose(state.origin, np.asarray(out.features).mean(axis=0), rtol=1e-5)
@@ -386,7 +388,7 @@ def test_percentiles_of_a_whole_bank_are_numpys(kind):
 @pytest.mark.parametrize("kind", [*KINDS, "huge"])
 def test_percentiles_of_a_partial_bank_keep_their_bound(kind):
     values = activations(kind)
-    builder = statistics.BankBuilder(fraction=0.1)
+    builder = BankBuilder(fraction=0.1)
     builder.add(outputs()[:200].replace(features=values[:200]))
     builder.add(outputs()[200:].replace(features=values[200:]))
     base = collect(outputs(), bank_fraction=0.1)

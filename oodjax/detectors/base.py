@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from oodjax.outputs import Outputs, check_finite, require
-from oodjax.statistics import TrainStatistics, canonical
+from oodjax.outputs import Outputs, canonical, check_finite, require
+from oodjax.statistics import TrainStatistics
 
 Options = Mapping[str, Any]
 
