@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import hashlib
@@ -9,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from flax import nnx
 
 from oodjax.files import sync
 from oodjax.models.resnet import ResNet, ResNetConfig, abstract
+from oodjax.models.vit import ViT
 
 MANIFEST = "manifest.json"
 WEIGHTS = "weights"
@@ -55,41 +58,105 @@ def _digest_files(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def save(folder: Path, model: ResNet, **facts: Any) -> str:
+def refuse_foreign(folder: Path) -> None:
+    """Returns where a checkpoint may be written: nothing is there, an empty folder, or what `save` wrote, unchanged.
+
+    Raises:
+      CheckpointError: a file or a link is there, a folder with anything else in it, or no folder can be made there.
+    """
+    if folder.name in ("", ".."):
+        raise CheckpointError(f"{folder} is no name of its own: name a new folder, such as checkpoints/baseline")
+    if folder.is_symlink():
+        raise CheckpointError(f"{folder} is a link, which stays as it is: name a new folder")
+    if folder.is_dir():
+        if foreign := _foreign(folder):
+            raise CheckpointError(
+                f"{folder} is not only a checkpoint of ours ({foreign}), so it stays as it is: name a new folder"
+            )
+        return
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists() or path.is_symlink())
+    if not existing.is_dir():
+        raise CheckpointError(f"cannot write to {folder}: {existing} is not a folder: name another folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise CheckpointError(f"cannot write to {folder}: {existing} is not writable: name another folder")
+
+
+def _foreign(folder: Path) -> str:
+    """What a folder holds that `save` did not write; "" where it is empty or holds a checkpoint and nothing else."""
+    names = {path.name for path in folder.iterdir()}
+    if not names:
+        return ""
+    if others := sorted(names - {MANIFEST, WEIGHTS}):
+        return f"it holds {others[0]!r}" + (f" and {len(others) - 1} more" if len(others) > 1 else "")
+    if names != {MANIFEST, WEIGHTS}:
+        return f"it has no {MANIFEST if WEIGHTS in names else WEIGHTS}"
+    for path in (folder / MANIFEST, *folder.rglob("*")):
+        if path.is_symlink() or not (path.is_file() or (path.is_dir() and any(path.iterdir()))):
+            return f"it holds {str(path.relative_to(folder))!r}"
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+    except ValueError:
+        manifest = None
+    if not isinstance(manifest, dict) or "config" not in manifest or "files" not in manifest:
+        return f"its {MANIFEST} is not ours"
+    return "" if _digest_files(folder / WEIGHTS) == manifest["files"] else f"its {WEIGHTS} are not those we wrote"
+
+
+def save(folder: Path, model: ResNet | ViT, **facts: Any) -> str:
     """Writes `model` and its manifest; returns the hash of the weights.
 
     Args:
-      folder: of this checkpoint; one that is there is replaced.
-      model: batch norm not folded.
+      folder: of this checkpoint; one that is there is replaced once the new one is complete.
+      model: with a `config`; batch norm not folded.
       **facts: JSON values kept in the manifest, such as recipe and seed.
 
     Raises:
+      CheckpointError: `folder` holds anything but a checkpoint; nothing of it is touched.
       OSError: it cannot be written; nothing of it is left, and a checkpoint that was there is still there.
     """
+    refuse_foreign(folder)
     arrays = flat_arrays(model)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    made = [path for path in folder.absolute().parents if not path.exists()]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # a name that nobody else uses: whatever lies beside `folder` is not ours to remove
+    work = Path(tempfile.mkdtemp(prefix=f".{folder.name[:40]}.", suffix=".partial", dir=folder.parent))
+    new, old = work / "new", work / "old"
     try:
-        if shutil.disk_usage(partial).free < sum(array.nbytes for array in arrays.values()):
+        if shutil.disk_usage(work).free < sum(array.nbytes for array in arrays.values()):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(partial.absolute() / WEIGHTS, arrays)
-        hashes = {"weights": _digest(arrays), "files": _digest_files(partial / WEIGHTS)}
-        manifest = {"config": dataclasses.asdict(model.config), **hashes, **facts}
-        (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-        for path in sorted(partial.rglob("*")):
-            sync(path)
+        weights = _write(new, arrays, dataclasses.asdict(model.config), facts)
+        refuse_foreign(folder)  # minutes later
+        if folder.exists():
+            os.rename(folder, old)
+        os.rename(new, folder)
+        sync(folder.parent)
     except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
         code = re.search(r"os_error_code='(\d+)'", str(error))  # what Orbax makes of a full disk is a ValueError
         if code is not None:
             raise OSError(int(code[1]), os.strerror(int(code[1])), str(folder)) from error
         raise
-    shutil.rmtree(folder, ignore_errors=True)
-    os.rename(partial, folder)
-    sync(folder.parent)
-    return manifest["weights"]
+    finally:
+        if old.exists() and not folder.exists():
+            os.replace(old, folder)
+        shutil.rmtree(work, ignore_errors=True)
+        with contextlib.suppress(OSError):  # somebody else uses them by now
+            for path in made if not folder.exists() else ():
+                path.rmdir()
+    return weights
+
+
+def _write(folder: Path, arrays: dict[str, np.ndarray], config: dict[str, Any], facts: dict[str, Any]) -> str:
+    """A whole checkpoint in a new folder, on the disk when it returns; the hash of its weights."""
+    folder.mkdir()
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder.absolute() / WEIGHTS, arrays)
+    hashes = {"weights": _digest(arrays), "files": _digest_files(folder / WEIGHTS)}
+    text = json.dumps({"config": config, **hashes, **facts}, indent=2) + "\n"
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+    for path in sorted(folder.rglob("*")):
+        sync(path)
+    sync(folder)
+    return hashes["weights"]
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
