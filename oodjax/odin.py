@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -42,21 +43,35 @@ def odin_scores(
     if std.shape not in ((), (images.shape[-1],)):
         raise ValueError(f"odin_scores: input_std must have shape ({images.shape[-1]},), got {std.shape}")
     t, e = jnp.asarray(temperatures, jnp.float32), jnp.asarray(noises, images.dtype)
+    return perturbed_scores(lambda x: (apply_fn(x), None), images, t, e, std)[0]
 
-    logits, pull_back = jax.vjp(apply_fn, images)
+
+def perturbed_scores(
+    apply_fn: Callable[[jax.Array], tuple[jax.Array, Any]],
+    images: jax.Array,
+    temperatures: jax.Array,
+    noises: jax.Array,
+    std: jax.Array,
+) -> tuple[jax.Array, Any]:
+    """`odin_scores` where `apply_fn` returns (logits, whatever else the pass leaves): ((n, T, E) scores, that else).
+
+    The unperturbed forward pass is the one whose gradient is taken: it is run once. Temperatures (T,), noises (E,)
+    and `std` (C,) or () are arrays, so one program serves all their values.
+    """
+    logits, pull_back, rest = jax.vjp(apply_fn, images, has_aux=True)
     z = logits.astype(jnp.float32)
     target = jax.nn.one_hot(jnp.argmax(z, axis=-1), z.shape[-1], dtype=jnp.float32)
     # d CE(z/T)/dz up to the positive factor 1/T, which no sign depends on.
-    cotangents = jax.nn.softmax(z[None] / t[:, None, None], axis=-1) - target[None]
+    cotangents = jax.nn.softmax(z[None] / temperatures[:, None, None], axis=-1) - target[None]
     # Written out, not mapped: XLA runs convolution gradients inside a loop at half their speed on a CPU. The forward
     # passes below keep their speed in one, and a loop compiles once for all of them.
-    gradients = jnp.stack([pull_back(cotangents[i].astype(logits.dtype))[0] for i in range(len(temperatures))])
+    gradients = jnp.stack([pull_back(cotangent.astype(logits.dtype))[0] for cotangent in cotangents])
     step = jnp.where(gradients >= 0, 1.0, -1.0).astype(images.dtype) / std.reshape((1,) * images.ndim + (-1,))
 
     def perturbed(pair):
-        row, size = pair // len(noises), e[pair % len(noises)]
-        z = apply_fn(images - size * step[row]).astype(jnp.float32)
-        return jax.nn.softmax(z / t[row], axis=-1).max(axis=-1)
+        row, size = pair // len(noises), noises[pair % len(noises)]
+        z = apply_fn(images - size * step[row])[0].astype(jnp.float32)
+        return jax.nn.softmax(z / temperatures[row], axis=-1).max(axis=-1)
 
     scores = jax.lax.map(perturbed, jnp.arange(len(temperatures) * len(noises)))
-    return scores.T.reshape(len(images), len(temperatures), len(noises))
+    return scores.T.reshape(len(images), len(temperatures), len(noises)), (logits, rest)
