@@ -8,13 +8,13 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from oodjax.data.loader import batches
 from oodjax.detectors.classification import ODIN_NOISES, ODIN_TEMPERATURES
+from oodjax.models.normalize import normalize_images
 from oodjax.odin import odin_scores
 from oodjax.outputs import Outputs
 from oodjax.taps import summarize
@@ -39,12 +39,6 @@ def odin(
         return nnx.merge(graphdef, state)(x).logits
 
     return odin_scores(logits, normalize_images(images, mean, std), temperatures, noises, std)
-
-
-def normalize_images(images: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
-    """(n, H, W, C) uint8 images -> float32: pixels scaled to 0..1, less `mean`, over `std`, (C,) each."""
-    shape = (1, 1, 1, -1)
-    return (images.astype(jnp.float32) / 255.0 - mean.reshape(shape)) / std.reshape(shape)
 
 
 @dataclass

@@ -16,6 +16,7 @@ from flax import nnx
 
 from oodjax.data import digits
 from oodjax.models import ResNetConfig, initialize
+from oodjax.models.normalize import normalize
 from oodjax.training import CATEGORIES, PGD, RECIPES, Recipe, augmentations, losses, train
 
 T = importlib.import_module("oodjax.training.train")  # the package's attribute of this name is the function
@@ -176,7 +177,7 @@ def test_shift_moves_by_up_to_two_pixels() -> None:
 
 @partial(jax.jit, static_argnames="graphdef")
 def logits(graphdef: nnx.GraphDef, state: nnx.State, x: jax.Array, scaling: Any = PIXELS) -> jax.Array:
-    return nnx.merge(graphdef, state)(scaling.normalise(x)).logits
+    return nnx.merge(graphdef, state)(normalize(x, *scaling)).logits
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +244,7 @@ def test_supervised_step_by_hand() -> None:
     images, targets = pixels(), one_hot()
 
     def loss(params: nnx.State) -> jax.Array:
-        out = nnx.merge(graphdef, params, statistics, copy=True)(PIXELS.normalise(images), train=True)
+        out = nnx.merge(graphdef, params, statistics, copy=True)(normalize(images, *PIXELS), train=True)
         return losses.cross_entropy(out.logits, losses.smooth_labels(targets, 0.1))
 
     value, gradient = jax.jit(jax.value_and_grad(loss))(params)

@@ -18,7 +18,7 @@ from oodjax.study import Network, Preset
 from oodjax.training.recipes import RECIPES
 
 CONFIG = ResNetConfig.study(len(digits.CLASS_NAMES))
-TRAINING_CODE = ("data/loader.py", "models/resnet.py", "training")
+TRAINING_CODE = ("data/loader.py", "models/normalize.py", "models/resnet.py", "training")
 
 
 @cache

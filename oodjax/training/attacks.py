@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+from oodjax.models.normalize import normalize
 from oodjax.training.losses import cross_entropy
 
 NORMS = ("l2", "linf")
@@ -68,8 +69,8 @@ def attack(
     """
 
     def loss(x: jax.Array) -> jax.Array:
-        normalised = (x - mean[None, None, None]) / std[None, None, None]
-        return cross_entropy(nnx.merge(graphdef, state)(normalised).logits, targets) * x.shape[0]
+        logits = nnx.merge(graphdef, state)(normalize(x, mean, std)).logits
+        return cross_entropy(logits, targets) * x.shape[0]
 
     def project(delta: jax.Array) -> jax.Array:
         length = _length(delta)

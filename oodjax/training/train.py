@@ -15,6 +15,7 @@ from flax import nnx
 from scipy.optimize import minimize
 
 from oodjax.data.loader import epoch_order
+from oodjax.models.normalize import normalize
 from oodjax.models.resnet import ResNetConfig, initialize
 from oodjax.training.augmentations import Augmentation
 from oodjax.training.losses import contrastive, cross_entropy, smooth_labels
@@ -50,9 +51,6 @@ class Pixels(NamedTuple):
 
     mean: jax.Array
     std: jax.Array
-
-    def normalise(self, images: jax.Array) -> jax.Array:
-        return (images - self.mean[None, None, None]) / self.std[None, None, None]
 
 
 def train(
@@ -195,7 +193,7 @@ def supervised_step(
     """One step of SGD on the cross entropy; returns the new progress and the loss before it."""
 
     def loss(params: Any) -> tuple[jax.Array, Any]:
-        out, statistics = _forward(graphdef, params, carry.statistics, pixels.normalise(images))
+        out, statistics = _forward(graphdef, params, carry.statistics, normalize(images, *pixels))
         return cross_entropy(out.logits, smooth_labels(targets, knobs.label_smoothing)), statistics
 
     return _descend(loss, carry, knobs)
@@ -209,7 +207,7 @@ def contrastive_step(
 
     def loss(params: Any) -> tuple[jax.Array, Any]:
         network, projection = params
-        out, statistics = _forward(graphdef, network, carry.statistics, pixels.normalise(images))
+        out, statistics = _forward(graphdef, network, carry.statistics, normalize(images, *pixels))
         hidden = jax.nn.relu(jnp.matmul(out.features, projection["in"]) + projection["bias"][None])
         return contrastive(jnp.matmul(hidden, projection["out"]), labels, knobs.temperature), statistics
 
@@ -241,7 +239,7 @@ def ema(average: Any, new: Any, decay: float | jax.Array) -> Any:
 @partial(jax.jit, static_argnames="graphdef")
 def features(graphdef: Any, state: Any, images: jax.Array, pixels: Pixels) -> jax.Array:
     """(n, H, W, 3) images in 0..1 -> (n, D), with running statistics."""
-    return nnx.merge(graphdef, state)(pixels.normalise(images)).features
+    return nnx.merge(graphdef, state)(normalize(images, *pixels)).features
 
 
 def _projection(width: int, seed: int) -> dict[str, jax.Array]:

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from oodjax.extract import normalize_images
 from oodjax.models import checkpoint
+from oodjax.models.normalize import normalize_images
 from oodjax.models.resnet import ModelOutput, ResNet, ResNetConfig, fold_batch_norm
 from oodjax.models.vit import ViT, ViTConfig
 
