@@ -1,11 +1,33 @@
-"""What the command lines share: bad input is one line on stderr and exit code 2."""
+"""What the command lines share: bad input is one line and exit code 2, a signal one line and exit code 130 or 143."""
 
 from __future__ import annotations
 
 import argparse
+import io
+import os
+import re
+import signal
 import sys
-from collections.abc import Sequence
-from typing import Any, NoReturn
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn, TypeVar
+
+T = TypeVar("T")
+_LONGEST_WORD = 300
+_TAKEN = {
+    r"\\": "a backslash for an escape",
+    r"\[.*\]": "[ ] for a pattern",
+    r"/[a-z0-9]+:(/|$)": "a folder whose name ends in a colon for an address",
+}
+_WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+
+
+class UsageError(ValueError):
+    """What was asked for cannot be done; the message is for the one who asked."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -14,11 +36,150 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **settings)
 
+    @property
+    def name(self) -> str:
+        return self.prog.removeprefix("python -m ")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As the parent's, which fails with a traceback where an option's value is `--`."""
+        given = sys.argv[1:] if args is None else list(args)
+        for text in given:
+            if re.fullmatch("-.*=--", text):
+                self.error(f"{text.removesuffix('=--')} needs a value, got '--'; write ./-- for a folder of that name")
+        return super().parse_known_args(given, namespace)
+
     def error(self, message: str) -> NoReturn:
-        print(f"{self.prog.removeprefix('python -m ')}: {' '.join(message.split())}", file=sys.stderr)
+        print(f"{self.name}: {one_line(message)}", file=sys.stderr)
         raise SystemExit(2)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which what cleans up after Ctrl-C cleans up after as well."""
+
+
+def execute(command: Parser, prepare: Callable[[], T], work: Callable[[T], int], stopped: str = "") -> int:
+    """`work(prepare())`, the exit code of a command line.
+
+    Args:
+      command: says the command's name.
+      prepare: imports and checks; writes nothing, so that a signal ends the process at once.
+      work: a signal is raised in it as KeyboardInterrupt.
+      stopped: what to say, beside the signal's name, when `work` was stopped.
+
+    Returns:
+      What `work` returns; 130 after SIGINT, 143 after SIGTERM, 141 where nobody reads the output any more.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        with _signals(_end_at_once(command.name)):
+            prepared = prepare()
+        with _signals(_raise):
+            code = work(prepared)
+            sys.stdout.flush()
+            return code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 128 + signal.SIGPIPE
+    except KeyboardInterrupt as error:
+        number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
+        print(f"{command.name}: {_WORDS[number]}{'; ' if stopped else ''}{one_line(stopped)}", file=sys.stderr)
+        return 128 + number
+
+
+@contextmanager
+def _signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM go to `handler`, unless the process was started to ignore them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = {number: signal.getsignal(number) for number in _WORDS}
+    for number, previous in former.items():
+        if previous is not signal.SIG_IGN:
+            signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, previous in former.items():
+            signal.signal(number, previous)
+
+
+def _end_at_once(name: str) -> Callable[[int, FrameType | None], None]:
+    # An exception would not do: raised within the import of an extension module, it is lost or turned into another.
+    def end(number: int, frame: FrameType | None) -> None:
+        os.write(2, f"{name}: {_WORDS[signal.Signals(number)]}\n".encode())
+        os._exit(128 + number)
+
+    return end
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+
+def one_line(text: str) -> str:
+    """The text as a terminal shows it safely: on one line, control characters escaped, endless words cut."""
+    words = (word.encode("unicode_escape").decode() if not word.isprintable() else word for word in text.split())
+    return " ".join(w if len(w) <= _LONGEST_WORD else f"{w[: _LONGEST_WORD - 50]}…{w[-50:]}" for w in words)
 
 
 def split_names(given: Sequence[str]) -> list[str]:
     """Names separated by spaces or commas, or both."""
     return [name for text in given for name in text.split(",") if name]
+
+
+def names(text: str) -> str:
+    """The type of an option that takes names: at least one."""
+    if not split_names([text]):
+        raise argparse.ArgumentTypeError(f"expected names, got {text!r}")
+    return text
+
+
+def folder(text: str) -> Path:
+    """The type of an option that takes a folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"expected a folder, got {text!r}; . is the current one")
+    return Path(text)
+
+
+def check_devices() -> None:
+    """Raises a UsageError where JAX finds no device."""
+    try:
+        import jax
+
+        jax.devices()
+    except (RuntimeError, ValueError) as error:
+        wanted = os.environ.get("JAX_PLATFORMS", "")
+        mend = f"JAX_PLATFORMS is {wanted!r}: unset it, or set it to cpu" if wanted else "set JAX_PLATFORMS to cpu"
+        raise UsageError(f"JAX finds no device ({error}); {mend}") from error
+
+
+def check_folder(folder: Path, checkpoints: bool = False) -> None:
+    """Raises a UsageError where nothing could be written to `folder`, or no checkpoints; nothing is written."""
+    try:
+        _check_name(folder, _TAKEN if checkpoints else {})
+        parents = (folder, *folder.absolute().parents)
+        existing = next(p for p in parents if p.exists() or p.is_symlink())
+        if not existing.exists():
+            raise UsageError(f"{existing} is a link to {os.readlink(existing)}, which does not exist")
+        if not existing.is_dir():
+            raise UsageError(f"{existing} is not a folder")
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except (OSError, UsageError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise UsageError(f"cannot write to {folder}: {reason}; name another with --out") from error
+
+
+def _check_name(folder: Path, taken: dict[str, str]) -> None:
+    whole = os.fsencode(folder.absolute())
+    try:
+        text = whole.decode()
+    except UnicodeDecodeError as error:
+        raise UsageError("its name is not UTF-8") from error
+    limit = os.pathconf("/", "PC_NAME_MAX")
+    if any(len(part.encode()) > limit for part in folder.parts):
+        raise UsageError(f"a part of its name is longer than {limit} bytes")
+    for pattern, meaning in taken.items():
+        if re.search(pattern, text):
+            raise UsageError(f"Orbax, which writes the checkpoints, takes {meaning}")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
-from oodjax.command_line import Parser, split_names
+from oodjax.command_line import Parser, UsageError, execute, folder, names, split_names
 
 
 def parser() -> Parser:
@@ -14,33 +14,40 @@ def parser() -> Parser:
         prog="python -m oodjax.report",
         description="Writes index.html, figures (SVG, PNG) and tables (CSV) of a folder of results.csv and models.csv.",
     )
-    parser.add_argument("folder", type=Path, help="the results folder")
-    parser.add_argument("--out", type=Path, default=argparse.SUPPRESS, help="where to write (default: FOLDER/report)")
+    parser.add_argument("folder", type=folder, help="the results folder")
+    parser.add_argument("--out", type=folder, default=argparse.SUPPRESS, help="where to write (default: FOLDER/report)")
     parser.add_argument(
         "--baseline", default=argparse.SUPPRESS, help="the model to compare with (default: the one named baseline)"
     )
     parser.add_argument(
-        "--detectors", nargs="+", default=argparse.SUPPRESS, metavar="NAME",
+        "--detectors", type=names, nargs="+", default=argparse.SUPPRESS, metavar="NAME",
         help="detectors to draw ROC curves and score histograms of (default: the one with the best mean rank)",
     )  # fmt: skip
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    from oodjax.report.data import ReportError
-    from oodjax.report.page import write
-
     command = parser()
-    options = vars(command.parse_args(arguments))
-    options["detectors"] = split_names(options.get("detectors", ()))
-    try:
-        page = write(**options)
-    except ReportError as error:
-        command.error(str(error))
-    except OSError as error:
-        command.error(f"cannot write the report: {error}")
-    print(page)
-    return 0
+
+    def prepare() -> dict[str, Any]:
+        options = vars(command.parse_args(arguments))
+        from oodjax.report import page  # noqa: F401
+
+        return {**options, "detectors": split_names(options.get("detectors", ()))}
+
+    def work(options: dict[str, Any]) -> int:
+        from oodjax.report.page import write
+
+        try:
+            page = write(**options)
+        except UsageError as error:
+            command.error(str(error))
+        except OSError as error:
+            command.error(f"cannot write the report: {error.strerror or error}")
+        print(page)
+        return 0
+
+    return execute(command, prepare, work)
 
 
 if __name__ == "__main__":

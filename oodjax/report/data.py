@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from oodjax.analysis import feature_space
+from oodjax.command_line import UsageError
 from oodjax.metrics import COLUMNS as METRICS
 from oodjax.zoo import CATEGORIES, checkpoints
 
@@ -23,7 +24,7 @@ OOD_ORDER = ("near", "far", "extreme", "synthetic")
 _NOT_KEPT = "the scores and features of the units are not kept with these tables (run.json names none)"
 
 
-class ReportError(ValueError):
+class ReportError(UsageError):
     """A results folder of which no report can be made; the message says what is wrong with which file."""
 
 
