@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
@@ -15,28 +16,34 @@ from typing import IO, Any
 import numpy as np
 
 PACKAGE = Path(__file__).parent
+_PARTIAL = re.compile(r"\.oodjax-[0-9a-f]{16}\.partial")
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Writes a file through a temporary neighbour: after a crash there is the old file, the new one, or none.
 
     Args:
-      path: the file; its folder is made when missing.
+      path: the file; its folder is made when missing. Its permissions are those that the umask leaves.
       write: called with the open binary file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    temporary = path.parent / partial_name()
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         with os.fdopen(descriptor, "wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+def partial_name() -> str:
+    """A new name for what is not finished, which nobody else would choose; see `remove_partial`."""
+    return f".oodjax-{secrets.token_hex(8)}.partial"
 
 
 def sync(path: Path) -> None:
@@ -61,13 +68,16 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         return {name: file[name] for name in file.files}
 
 
-def remove_partial(folder: Path) -> None:
-    """Deletes what a killed run left half-written in `folder`."""
-    for leftover in list(folder.rglob(".*.partial")):
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
+def remove_partial(*folders: Path) -> None:
+    """Deletes what a killed run left half-written in these folders: names of `partial_name`, and not below them."""
+    for folder in folders:
+        for leftover in list(folder.iterdir()) if folder.is_dir() else ():
+            if not _PARTIAL.fullmatch(leftover.name):
+                continue
+            if leftover.is_dir() and not leftover.is_symlink():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
 
 
 def fingerprint(value: Any) -> str:

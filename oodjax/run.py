@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
-import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oodjax._version import __version__
-from oodjax.command_line import Parser, split_names
+from oodjax.command_line import Parser, UsageError, check_devices, check_folder, execute, names, split_names
+from oodjax.command_line import folder as folder_type
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,6 +23,8 @@ if TYPE_CHECKING:
 
 PRESETS = ("digits",)
 PRECISIONS = ("float32", "bfloat16")
+LISTING, MAKER = "run.json", "oodjax.run"
+TABLES = ("results.csv", "models.csv")
 
 
 def parser() -> Parser:
@@ -34,11 +33,11 @@ def parser() -> Parser:
         description="Runs a study: checkpoints, scores of every detector on every set, tables. Finished work is kept "
         "and found again, so the same command goes on where it was.",
     )
-    names: dict[str, Any] = {"nargs": "+", "default": argparse.SUPPRESS, "metavar": "NAME"}
+    several: dict[str, Any] = {"type": names, "nargs": "+", "default": argparse.SUPPRESS, "metavar": "NAME"}
     parser.add_argument("preset", nargs="?", default="digits", help=f"the study to run: {', '.join(PRESETS)}")
-    parser.add_argument("--models", **names, help="checkpoints, separated by spaces or commas (default: all)")
-    parser.add_argument("--detectors", **names, help="detectors, separated by spaces or commas (default: all)")
-    parser.add_argument("--datasets", **names, help="OOD test sets, separated by spaces or commas (default: all)")
+    parser.add_argument("--models", **several, help="checkpoints, separated by spaces or commas (default: all)")
+    parser.add_argument("--detectors", **several, help="detectors, separated by spaces or commas (default: all)")
+    parser.add_argument("--datasets", **several, help="OOD test sets, separated by spaces or commas (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="seed of data, training and pseudo-random choices")
     parser.add_argument(
         "--precision", default="float32", help=f"of the network's forward pass: {', '.join(PRECISIONS)}"
@@ -46,29 +45,38 @@ def parser() -> Parser:
     parser.add_argument(
         "--batch-size", type=int, default=argparse.SUPPRESS, help="images a step (default: the preset's)"
     )
-    parser.add_argument("--out", type=Path, default=argparse.SUPPRESS, help="folder (default: ./oodjax-results/PRESET)")
+    parser.add_argument(
+        "--out", type=folder_type, default=argparse.SUPPRESS, help="folder (default: ./oodjax-results/PRESET)"
+    )
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    from oodjax.study import StudyError
-
     command = parser()
-    try:
-        study, folder = _prepare(command.parse_args(arguments))
-    except StudyError as error:
-        command.error(str(error))
-    try:
-        _run(study, folder)
-    except KeyboardInterrupt:
-        print(f"\nstopped; the same command goes on from here ({folder})", file=sys.stderr)
-        return 130
-    except OSError as error:
-        command.error(f"cannot write under {folder}: {error.strerror or error}; what is finished is kept")
-    return 0
+
+    def prepare() -> Study:
+        options = command.parse_args(arguments)
+        try:
+            check_devices()
+            return _prepare(options)
+        except UsageError as error:
+            command.error(str(error))
+
+    def work(study: Study) -> int:
+        try:
+            _run(study, study.folder)
+        except UsageError as error:
+            command.error(str(error))
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            command.error(f"cannot write under {study.folder}: {error.strerror or error}; what is finished is kept")
+        return 0
+
+    return execute(command, prepare, work, "the same command goes on from here")
 
 
-def _prepare(options: argparse.Namespace) -> tuple[Study, Path]:
+def _prepare(options: argparse.Namespace) -> Study:
     """The study that the options ask for; nothing is written."""
     from oodjax.detectors import NAMES
     from oodjax.study import Study, StudyError
@@ -88,10 +96,16 @@ def _prepare(options: argparse.Namespace) -> tuple[Study, Path]:
     folder = asked.get("out", Path("oodjax-results") / preset.name)
     data = preset.load_data(options.seed)
     datasets = _chosen("dataset", asked.get("datasets"), tuple(s.name for s in data.ood_tests))
-    _check_writable(folder)
+    _check_outputs(folder)
     batch_size = asked.get("batch_size", preset.batch_size)
     study = Study(preset, data, folder, models, detectors, datasets, options.seed, options.precision, batch_size)
-    return study, folder
+    largest = max((*study.shared_sets, *study.test_sets), key=lambda s: s.count)
+    if "batch_size" in asked and batch_size > largest.count:
+        raise StudyError(
+            f"--batch-size must be at most {largest.count}, the images of the largest set, {largest.name}; "
+            f"got {batch_size}"
+        )
+    return study
 
 
 def _preset(name: str) -> Preset:
@@ -113,35 +127,33 @@ def _chosen(kind: str, given: Sequence[str] | None, known: Sequence[str]) -> tup
     return tuple(name for name in known if name in names)
 
 
-def _check_writable(folder: Path) -> None:
-    from oodjax.study import StudyError
+def _check_outputs(folder: Path) -> None:
+    """Refuses a folder that cannot be written, or in which a file that is not ours is in the way."""
+    from oodjax.listing import read_listing
 
-    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    if not existing.is_dir():
-        raise StudyError(f"cannot write to {folder}: {existing} is not a folder; name another with --out")
-    try:
-        with tempfile.TemporaryFile(dir=existing):
-            pass
-    except OSError as error:
-        raise StudyError(f"cannot write to {folder}: {error.strerror}; name another folder with --out") from error
+    for part in (folder, folder / "checkpoints", folder / "units"):
+        check_folder(part, checkpoints=True)
+    read_listing(folder, LISTING, MAKER).check(TABLES)
+    read_listing(folder / "report", "report.json", "oodjax.report").check(["index.html", "tables/results.csv"])
 
 
 def _run(study: Study, folder: Path) -> None:
     from rich.console import Console
 
-    from oodjax.files import remove_partial, write_text
+    from oodjax.files import remove_partial
+    from oodjax.listing import read_listing, staging
     from oodjax.results import tabulate
 
     console, start = Console(), time.perf_counter()
-    if folder.exists():
-        remove_partial(folder)
+    remove_partial(folder, folder / "checkpoints", *(folder / "units" / model for model in study.models))
     _print_sets(console, study)
     with _progress(console) as progress:
         _make_checkpoints(study, progress)
         _evaluate(study, progress)
     tables = tabulate(study)
-    tables.write(folder)
-    write_text(folder / "run.json", json.dumps(_manifest(study), indent=2) + "\n")
+    with staging(folder) as staged:
+        tables.write(staged)
+        read_listing(folder, LISTING, MAKER).publish(staged, _manifest(study))
     report = _report(console, folder)
     _print_tables(console, tables)
     _print_notes(console, study)
@@ -166,10 +178,10 @@ def _report(console: Console, folder: Path) -> Path:
     """The report's page, made anew only when the tables, the manifest or the report's code have changed."""
     from oodjax.files import code_fingerprint, fingerprint, write_text
 
-    made_from = [(folder / name).read_text() for name in ("results.csv", "models.csv", "run.json")]
+    made_from = [(folder / name).read_text(encoding="utf-8") for name in ("results.csv", "models.csv", "run.json")]
     key = fingerprint([*made_from, code_fingerprint("report", "analysis", "zoo")])
     page, stamp = folder / "report" / "index.html", folder / "report" / "made-from.txt"
-    if not (page.exists() and stamp.exists() and stamp.read_text() == key):
+    if not (page.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == key):
         from oodjax.report import write
 
         with console.status("drawing the report"):
@@ -253,6 +265,8 @@ def _print_notes(console: Console, study: Study) -> None:
 
 
 def _manifest(study: Study) -> dict[str, Any]:
+    from importlib.metadata import version
+
     import jax
 
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "scikit-learn", "pillow")

@@ -15,6 +15,7 @@ import numpy as np
 
 from oodjax import accumulate
 from oodjax.bank import BankBuilder
+from oodjax.command_line import UsageError
 from oodjax.data import ImageSet
 from oodjax.detectors import NAMES, Detector, score_all, search_space
 from oodjax.extract import Counts, Extractor, to_host
@@ -34,7 +35,7 @@ UNIT_CODE = (
 score_points = jax.jit(score_all)
 
 
-class StudyError(ValueError):
+class StudyError(UsageError):
     """A study that cannot be run as asked; the message names what was given and what is possible."""
 
 

@@ -1,11 +1,15 @@
 """Files are there whole or not at all."""
 
+import os
+import stat
+
 import numpy as np
 import pytest
 
 from oodjax.files import (
     code_fingerprint,
     fingerprint,
+    partial_name,
     read_arrays,
     remove_partial,
     write_arrays,
@@ -37,14 +41,34 @@ def test_arrays_come_back_and_equal_arrays_give_equal_bytes(tmp_path):
     assert (tmp_path / "x.npz").read_bytes() == (tmp_path / "y.npz").read_bytes()
 
 
-def test_what_a_killed_run_left_is_removed(tmp_path):
-    (tmp_path / "units").mkdir()
-    (tmp_path / "units" / ".u.npz.abc.partial").write_text("half")
-    (tmp_path / ".baseline.partial").mkdir()
-    (tmp_path / ".baseline.partial" / "weights").write_text("half")
-    write_text(tmp_path / "units" / "u.npz", "whole")
-    remove_partial(tmp_path)
-    assert sorted(p.name for p in tmp_path.rglob("*")) == ["u.npz", "units"]
+def test_permissions_are_those_that_the_umask_leaves(tmp_path):
+    for mask, mode in ((0o077, 0o600), (0o022, 0o644), (0o002, 0o664)):
+        former = os.umask(mask)
+        try:
+            write_text(tmp_path / f"{mode}.txt", "x")
+        finally:
+            os.umask(former)
+        assert stat.S_IMODE((tmp_path / f"{mode}.txt").stat().st_mode) == mode
+
+
+def test_a_name_may_be_as_long_as_the_disk_allows(tmp_path):
+    write_text(tmp_path / ("n" * 255), "whole")
+    assert (tmp_path / ("n" * 255)).read_text() == "whole"
+
+
+def test_what_a_killed_run_left_is_removed_and_nothing_else(tmp_path):
+    units, theirs = tmp_path / "units", [".thesis.partial", ".units.npz.abc.partial", "oodjax-0123456789abcdef.partial"]
+    units.mkdir()
+    for name in (*theirs, "u.npz"):
+        (units / name).write_text("precious")
+    (units / ".mine.partial").mkdir()
+    (units / partial_name()).write_text("half")
+    (units / partial_name()).mkdir()
+    (units / partial_name()).symlink_to(units / ".mine.partial")
+    (tmp_path / partial_name()).write_text("in a folder that is not named")
+    remove_partial(units, tmp_path / "missing")
+    assert {p.name for p in units.iterdir()} == {*theirs, "u.npz", ".mine.partial"}
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_fingerprints_depend_on_content_alone():

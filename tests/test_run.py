@@ -18,6 +18,10 @@ BAD = {
     "dataset": (["--datasets", "svhn"], ["svhn", "letters", "unit_tests"]),
     "precision": (["--precision", "int4"], ["int4", "float32", "bfloat16"]),
     "batch size": (["--batch-size", "0"], ["0", "at least 1"]),
+    "huge batch size": (["--batch-size", "1000000000"], ["1000000000", "largest set", "train", "at most"]),
+    "no detector": (["--detectors", ","], ["expected names"]),
+    "no folder": (["--out", ""], ["expected a folder"]),
+    "no value": (["--models=--"], ["--models needs a value"]),
     "batch size type": (["--batch-size", "many"], ["many"]),
     "seed": (["--seed", "-1"], ["-1", "4294967295"]),
     "option": (["--banana"], ["--banana"]),
@@ -29,7 +33,7 @@ BAD = {
 def test_bad_input_is_one_line(arguments, named, tmp_path, capsys):
     folder = tmp_path / "out"
     with pytest.raises(SystemExit) as stopped:
-        main([*arguments, "--out", str(folder)])
+        main(["--out", str(folder), *arguments])
     captured = capsys.readouterr()
     assert stopped.value.code == 2
     assert captured.err.count("\n") == 1 and captured.out == ""
@@ -47,6 +51,20 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, capsys):
     error = capsys.readouterr().err
     assert str(file) in error and "--out" in error and error.count("\n") == 1
     assert file.read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    "theirs", ["results.csv", "models.csv", "run.json", "report/index.html", "report/report.json", "units", "report"]
+)
+def test_a_foreign_file_is_found_before_anything_is_made(theirs, tmp_path, capsys):
+    (tmp_path / theirs).parent.mkdir(exist_ok=True)
+    (tmp_path / theirs).write_text("precious")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(SystemExit) as stopped:
+        main(["--models", "baseline", "--out", str(tmp_path)])
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2 and str(tmp_path / theirs) in error and error.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before and (tmp_path / theirs).read_text() == "precious"
 
 
 def test_help_explains_each_option_with_its_default():
