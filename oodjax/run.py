@@ -284,7 +284,7 @@ def _manifest(study: Study) -> dict[str, Any]:
         "device": {"kind": jax.devices()[0].device_kind, "count": jax.device_count(), "cpus": os.cpu_count()},
         "data": [
             {"name": s.name, "role": s.role, "category": s.category, "count": s.count, "sha256": s.sha256,
-             "source": s.source}
+             "source": s.source.description}
             for s in (*study.shared_sets, *study.test_sets)
         ],
         "checkpoints": {model: study.weights_hash(model) for model in study.models},

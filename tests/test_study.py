@@ -16,6 +16,7 @@ import pytest
 
 from oodjax import extract, metrics
 from oodjax.data import ImageSet, digits
+from oodjax.data.sources import Arrays
 from oodjax.detectors import NAMES
 from oodjax.models import initialize
 from oodjax.models.checkpoint import save
@@ -28,7 +29,8 @@ SETS = ("letters", "unit_tests")
 
 
 def part(image_set: ImageSet, count: int) -> ImageSet:
-    return dataclasses.replace(image_set, images=image_set.images[:count], labels=image_set.labels[:count])
+    source = Arrays(image_set.images[:count], image_set.labels[:count])
+    return dataclasses.replace(image_set, source=source)
 
 
 @pytest.fixture(scope="module")

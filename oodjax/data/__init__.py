@@ -1,8 +1,12 @@
-"""Image sets of the study: what they are (`sets`), where they come from (`digits`, `synthetic`), how they are read."""
+"""Image sets of the study: where they come from (`sources`), what they are (`sets`), how they are read (`loader`)."""
 
-from oodjax.data import digits, synthetic
+from oodjax.data import digits, sources, synthetic
 from oodjax.data.digits import DigitsData
-from oodjax.data.loader import Batch, batches, epoch_order
+from oodjax.data.loader import Batch, Geometry, Loader, batches, epoch_order, load
 from oodjax.data.sets import ImageSet
+from oodjax.data.sources import BadImage, DataError, Source, source_of
 
-__all__ = ["Batch", "DigitsData", "ImageSet", "batches", "digits", "epoch_order", "synthetic"]
+__all__ = [
+    "BadImage", "Batch", "DataError", "DigitsData", "Geometry", "ImageSet", "Loader", "Source", "batches", "digits",
+    "epoch_order", "load", "source_of", "sources", "synthetic",
+]  # fmt: skip

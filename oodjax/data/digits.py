@@ -31,6 +31,7 @@ from importlib import resources
 import numpy as np
 
 from oodjax.data import drawings, synthetic
+from oodjax.data.arrays import Arrays
 from oodjax.data.sets import ImageSet
 
 SIZE = 16
@@ -110,7 +111,8 @@ def _id_sets(images: np.ndarray, digits: np.ndarray, seed: int) -> tuple[ImageSe
     sets = []
     for role, parts in rows.items():
         chosen = np.sort(np.concatenate(parts))
-        sets.append(ImageSet(f"digits_{role}", role, "id", images[chosen], label_of[digits[chosen]], _DIGITS_SOURCE))
+        source = Arrays(images[chosen], label_of[digits[chosen]], _DIGITS_SOURCE)
+        sets.append(ImageSet(f"digits_{role}", role, "id", source))
     return sets[0], sets[1], sets[2]
 
 
@@ -118,7 +120,7 @@ def _ood_tests(held_out: np.ndarray, id_images: np.ndarray, seed: int) -> tuple[
     from sklearn.datasets import load_breast_cancer, load_diabetes, load_sample_image
 
     def test(name: str, category: str, images: np.ndarray, source: str) -> ImageSet:
-        return ImageSet(name, "ood_test", category, images, np.full(len(images), -1, np.int32), source)
+        return ImageSet(name, "ood_test", category, Arrays(images, description=source))
 
     n = _OOD_COUNT
     photographs = _photographs()
@@ -149,8 +151,7 @@ def _ood_val(seed: int) -> ImageSet:
     cat = _crops([_photographs()["cat"]], half, _rng(seed, "cat"))
     wine = drawings.stars(_rows(load_wine().data, half, _rng(seed, "wine")), SIZE)
     source = "scikit-image chelsea, CC0; scikit-learn load_wine (UCI)"
-    labels = np.full(_VALIDATION_COUNT, -1, np.int32)
-    return ImageSet("cat_and_wine", "ood_val", "validation", np.concatenate([cat, wine]), labels, source)
+    return ImageSet("cat_and_wine", "ood_val", "validation", Arrays(np.concatenate([cat, wine]), description=source))
 
 
 def _photographs() -> dict[str, np.ndarray]:

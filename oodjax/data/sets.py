@@ -1,79 +1,67 @@
-"""The record every data source yields: one named set of images with its role in the study."""
+"""One named set of images in its role in a study."""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
-ROLES = ("train", "id_val", "id_test", "ood_val", "ood_test")
-CATEGORIES = ("id", "near", "far", "extreme", "synthetic", "validation")
-_CATEGORIES_OF_ROLE = {
-    "train": ("id",),
-    "id_val": ("id",),
-    "id_test": ("id",),
-    "ood_val": ("validation",),
-    "ood_test": ("near", "far", "extreme", "synthetic"),
-}
+from oodjax.data.arrays import Arrays
+from oodjax.data.contract import Source
+
+ID_ROLES = ("train", "id_val", "id_test")
+OOD_ROLES = ("ood_val", "ood_test")
+ROLES = (*ID_ROLES, *OOD_ROLES)
+CATEGORIES = ("near", "far", "extreme", "synthetic")  # of the study's OOD test sets; a user's own may be named freely
 
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Images of one source in one role.
+    """The images of one source in one role.
 
     Attributes:
-        name: unique within a study, used in result tables.
-        role: one of `ROLES`.
-        category: one of `CATEGORIES`.
-        images: uint8 (n, h, w, 3), read-only.
-        labels: int32 (n,), the class of an ID image, -1 for every OOD image; read-only.
-        source: where the images come from and under which licence.
+      name: unique within a study, used in result tables.
+      role: one of `ROLES`.
+      category: "id" in an ID role; in an OOD role any other name, the study's own are `CATEGORIES`.
+      source: the images and their labels, classes from 0 in an ID role, -1 everywhere in an OOD role
+        (`sources.unlabelled`).
     """
 
     name: str
     role: str
     category: str
-    images: np.ndarray
-    labels: np.ndarray
-    source: str
+    source: Source
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
             raise ValueError(f"role of {self.name!r}: got {self.role!r}, expected one of {ROLES}")
-        allowed = _CATEGORIES_OF_ROLE[self.role]
-        if self.category not in allowed:
-            raise ValueError(f"category of {self.name!r} ({self.role}): got {self.category!r}, expected {allowed}")
-        images, labels = np.asarray(self.images), np.asarray(self.labels)
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
-            raise ValueError(f"images of {self.name!r}: got {images.dtype} {images.shape}, expected uint8 (n, h, w, 3)")
-        if labels.dtype != np.int32 or labels.shape != images.shape[:1]:
-            raise ValueError(
-                f"labels of {self.name!r}: got {labels.dtype} {labels.shape}, expected int32 {images.shape[:1]}"
-            )
-        if self.category == "id" and np.any(labels < 0):
+        is_id = self.role in ID_ROLES
+        if not self.category or is_id != (self.category == "id"):
+            expected = "'id'" if is_id else f"one of {CATEGORIES} or a name of your own, not 'id'"
+            raise ValueError(f"category of {self.name!r} ({self.role}): got {self.category!r}, expected {expected}")
+        labels = self.labels
+        if is_id and np.any(labels < 0):
             raise ValueError(f"labels of {self.name!r}: got {labels.min()}, expected classes >= 0 in an ID set")
-        if self.category != "id" and np.any(labels != -1):
-            raise ValueError(f"labels of {self.name!r}: got {np.unique(labels)}, expected -1 everywhere in an OOD set")
-        object.__setattr__(self, "images", _read_only(images))
-        object.__setattr__(self, "labels", _read_only(labels))
+        if not is_id and np.any(labels != -1):
+            raise ValueError(f"labels of {self.name!r}: got {labels.max()}, expected -1 everywhere in an OOD set")
 
     @property
     def count(self) -> int:
-        return len(self.labels)
+        return len(self.source)
 
-    @cached_property
+    @property
+    def labels(self) -> np.ndarray:
+        """int32 (n,), read-only."""
+        return self.source.labels
+
+    @property
     def sha256(self) -> str:
-        """Hex digest of dtype, shape and bytes of images and labels; the name and source do not enter."""
-        digest = hashlib.sha256()
-        for array in (self.images, self.labels):
-            digest.update(f"{array.dtype.str}{array.shape}".encode())
-            digest.update(array.tobytes())
-        return digest.hexdigest()
+        """The fingerprint of the source: neither name, role nor category enters."""
+        return self.source.fingerprint
 
-
-def _read_only(array: np.ndarray) -> np.ndarray:
-    view = array.view()
-    view.flags.writeable = False
-    return view
+    @property
+    def images(self) -> np.ndarray:
+        """uint8 (n, h, w, 3), of a set whose images are in memory."""
+        if not isinstance(self.source, Arrays):
+            raise TypeError(f"the images of {self.name!r} are not in memory: read them with data.loader.load")
+        return self.source.images

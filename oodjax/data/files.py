@@ -1,0 +1,198 @@
+"""Sources on disk: image files by list or folder, and IDX files."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from oodjax.data.arrays import Arrays
+from oodjax.data.contract import DataError, Opens, checked_labels, reason_of
+
+if TYPE_CHECKING:
+    from oodjax.data.contract import Opened
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Files(Opens):
+    """Image files under a folder; each is decoded when it is asked for.
+
+    Attributes:
+      paths: relative to `root`, with forward slashes.
+      labels: (n,) integers, -1 for OOD.
+      root: the folder above them. It does not enter the fingerprint: data may move.
+      hash_content: take the bytes of the files into the fingerprint, not only their sizes; reads every file.
+      class_names: the folder behind each label, when labels come from folders.
+      description: where they come from.
+    """
+
+    paths: Sequence[str]
+    labels: np.ndarray
+    root: Path
+    hash_content: bool = False
+    class_names: tuple[str, ...] = ()
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(self.root))
+        object.__setattr__(self, "paths", tuple(map(str, self.paths)))
+        object.__setattr__(self, "labels", checked_labels(self.labels, len(self.paths)))
+        object.__setattr__(self, "description", self.description or f"{len(self.paths)} files under {self.root}")
+
+    @classmethod
+    def from_folder(cls, folder: str | Path, hash_content: bool = False) -> Files:
+        """A folder of class folders, labelled 0, 1, ... in sorted order, or a folder of images, labelled -1.
+
+        Images are looked for at any depth below a class folder. Hidden files and folders, and files that are no
+        images by their suffix, are passed over.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise DataError(f"no such folder: {folder}")
+        found = sorted(_image_files(folder))
+        classes = tuple(sorted({path.partition("/")[0] for path in found if "/" in path}))
+        if not found:
+            raise DataError(f"{folder} holds no images (looked for files ending in {', '.join(SUFFIXES)})")
+        loose = [path for path in found if "/" not in path]
+        if loose and classes:
+            raise DataError(
+                f"{folder} holds both images ({loose[0]}) and folders of images ({classes[0]}): "
+                "expected a folder of class folders, or a folder of images"
+            )
+        number = {name: label for label, name in enumerate(classes)}
+        labels = [number[path.partition("/")[0]] if classes else -1 for path in found]
+        return cls(found, np.array(labels, np.int32), folder, hash_content, classes, f"folder {folder.name}")
+
+    @classmethod
+    def from_list(cls, list_file: str | Path, root: str | Path, hash_content: bool = False) -> Files:
+        """A text file with `path label` a line, paths relative to `root`; the label is the last word of the line."""
+        list_file = Path(list_file)
+        try:
+            lines = list_file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"cannot read the list {list_file}: {reason_of(error)}") from None
+        paths, labels = [], []
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            path, _, label = line.rstrip().rpartition(" ")
+            try:
+                labels.append(int(label))
+            except ValueError:
+                path = ""
+            if not path.strip():
+                raise DataError(f"{list_file}, line {number}: got {line[:80]!r}, expected `path label`")
+            paths.append(path.strip())
+        if not paths:
+            raise DataError(f"the list {list_file} is empty, expected `path label` a line")
+        return cls(paths, np.array(labels), Path(root), hash_content, (), f"list {list_file.name}")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __repr__(self) -> str:
+        return f"Files({self.description!r}, {len(self)} files under {str(self.root)!r})"
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """(n,) int64, bytes a file; -1 where there is none."""
+        return np.fromiter(self._each(_size), np.int64, len(self))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        decisive = self._each(_digest_of_file) if self.hash_content else map(str, self.sizes)
+        digest = hashlib.sha256(b"bytes\n" if self.hash_content else b"sizes\n")
+        for path, label, value in zip(self.paths, self.labels, decisive, strict=True):
+            digest.update(f"{path}\0{label}\0{value}\n".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+    def path(self, index: int) -> Path:
+        return self.root / self.paths[index]
+
+    def open(self, index: int) -> Opened:
+        from oodjax.data.preprocess import decode
+
+        return decode(self.path(index))
+
+    def name(self, index: int) -> str:
+        return str(self.path(index))
+
+    def identities(self, content: bool = False) -> Sequence[str]:
+        return list(self._each(_digest_of_file if content else os.path.realpath))
+
+    def _each(self, function: Callable[[str], Any]) -> Iterator[Any]:
+        """`function` of every path, in order, by threads: on a network disk each call waits for the network."""
+        step = 512
+        starts = range(0, len(self), step)
+        with ThreadPoolExecutor(16) as pool:
+            for part in pool.map(lambda start: [function(self.name(i)) for i in self._range(start, step)], starts):
+                yield from part
+
+    def _range(self, start: int, step: int) -> range:
+        return range(start, min(start + step, len(self)))
+
+
+class Idx(Arrays):
+    """An IDX file as MNIST and Fashion-MNIST are published, plain or gzipped; grey is repeated to RGB."""
+
+    def __init__(self, images_path: str | Path, labels_path: str | Path | None = None, description: str = "") -> None:
+        grey = _read_idx(Path(images_path), dimensions=3)
+        labels = None if labels_path is None else _read_idx(Path(labels_path), dimensions=1).astype(np.int32)
+        if labels is not None and len(labels) != len(grey):
+            raise DataError(f"{labels_path} holds {len(labels)} labels, {images_path} holds {len(grey)} images")
+        rgb = np.broadcast_to(grey[..., None], (*grey.shape, 3))
+        super().__init__(rgb, labels, description or f"IDX file {Path(images_path).name}")  # type: ignore[arg-type]
+
+
+def _image_files(folder: Path) -> Iterator[str]:
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        place = Path(parent).relative_to(folder)
+        for name in names:
+            if not name.startswith(".") and name.lower().endswith(SUFFIXES):
+                yield (place / name).as_posix()
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return -1
+
+
+def _digest_of_file(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return f"unreadable {path}"
+
+
+def _read_idx(path: Path, dimensions: int) -> np.ndarray:
+    """An IDX file of bytes: magic 0, 0, 8 (unsigned byte), number of axes; sizes as big-endian int32; values."""
+    try:
+        content = path.read_bytes()
+        if content[:2] == b"\x1f\x8b":
+            content = gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"cannot read {path}: {reason_of(error)}") from None
+    kind = "images" if dimensions == 3 else "labels"
+    expected = bytes((0, 0, 8, dimensions))
+    if content[:4] != expected:
+        raise DataError(f"{path} is no IDX file of {kind}: begins with {content[:4].hex()}, expected {expected.hex()}")
+    start = 4 + 4 * dimensions
+    shape = tuple(int(size) for size in np.frombuffer(content[4:start], ">i4"))
+    if len(shape) != dimensions or min(shape) < 0 or len(content) - start != int(np.prod(shape, dtype=object)):
+        raise DataError(f"{path}: {len(content) - start} bytes of values, expected {shape} as its header says")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)

@@ -1,0 +1,97 @@
+"""Data sets of tensorflow-datasets, read without TensorFlow."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from oodjax.data.contract import BadImage, DataError, Opens, checked_labels, digest_of_pixels, reason_of
+
+if TYPE_CHECKING:
+    from oodjax.data.contract import Opened
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Tfds(Opens):
+    """A split of a data set that tensorflow-datasets knows, read without TensorFlow.
+
+    Attributes:
+      dataset: its name, for example `mnist` or `mnist:3.0.1`.
+      split: for example `test` or `train[:10%]`.
+      data_dir: where prepared data sets are kept; None is tensorflow-datasets' own choice. What is not there is
+        downloaded.
+    """
+
+    dataset: str
+    split: str
+    data_dir: str | Path | None = None
+    _source: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        try:
+            import tensorflow_datasets as tfds
+        except ImportError:
+            raise DataError(
+                f"tfds:{self.dataset}:{self.split} needs tensorflow-datasets: pip install 'oodjax[tfds]'"
+            ) from None
+        try:
+            source: Any = tfds.data_source(self.dataset, split=self.split, data_dir=self.data_dir)
+        except Exception as error:  # tensorflow-datasets raises its own kinds, and what its downloads raise
+            raise DataError(f"tfds:{self.dataset}:{self.split} cannot be opened: {reason_of(error)}") from None
+        if "image" not in source.dataset_info.features:
+            names = ", ".join(source.dataset_info.features)
+            raise DataError(f"tfds:{self.dataset}:{self.split} has no feature `image`, only {names}")
+        object.__setattr__(self, "_source", source)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __repr__(self) -> str:
+        return f"Tfds({self.dataset!r}, {self.split!r}, {len(self)} images)"
+
+    @property
+    def description(self) -> str:
+        return f"tensorflow-datasets {self._source.dataset_info.full_name}, split {self.split}"
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        info = self._source.dataset_info
+        if "label" not in info.features:
+            return checked_labels(None, len(self))
+        import tensorflow_datasets as tfds
+
+        labels = tfds.data_source(
+            self.dataset,
+            split=self.split,
+            data_dir=self.data_dir,
+            decoders=tfds.decode.PartialDecoding({"label": info.features["label"]}),
+        )
+        return checked_labels([int(labels[index]["label"]) for index in range(len(labels))], len(self))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of name, version, split, count and size as tensorflow-datasets records them, and of the labels."""
+        info = self._source.dataset_info
+        record = [info.full_name, self.split, len(self), *(f"{n}:{s.num_bytes}" for n, s in info.splits.items())]
+        return hashlib.sha256(f"{record}".encode() + self.labels.tobytes()).hexdigest()
+
+    def open(self, index: int) -> Opened:
+        try:
+            image = np.asarray(self._source[index]["image"])
+        except Exception as error:  # whatever a damaged record makes a decoder raise
+            raise BadImage(self.name(index), reason_of(error)) from None
+        return np.broadcast_to(image, (*image.shape[:2], 3)) if image.shape[-1] == 1 else image[..., :3]
+
+    def name(self, index: int) -> str:
+        return f"tfds:{self.dataset}:{self.split}[{index}]"
+
+    def identities(self, content: bool = False) -> Sequence[str]:
+        if content:
+            return [digest_of_pixels(np.asarray(self.open(index))) for index in range(len(self))]
+        return [f"{self.fingerprint}:{index}" for index in range(len(self))]
