@@ -2,6 +2,6 @@
 
 from converters.convert import convert
 from converters.errors import ConversionError
-from converters.rules import ARCHITECTURES
+from converters.rules import LAYOUTS
 
-__all__ = ["ARCHITECTURES", "ConversionError", "convert"]
+__all__ = ["LAYOUTS", "ConversionError", "convert"]

@@ -2,35 +2,66 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlparse
 
-import jax
 import numpy as np
 
-from converters import fetch, files, reference
-from converters.convert import convert
-from converters.envelopes import Envelope, merge, parse_second
+from converters import config, fetch, files
+from converters.config import Config
+from converters.convert import convert, head_outputs
+from converters.envelopes import Envelope, is_plain, merge, parse_second
 from converters.errors import ConversionError, problem
-from converters.rules import VERSION, architecture
+from converters.rules import VERSION, Layout, find_layout
+from converters.verify import drifts
 from oodjax import zoo
+from oodjax.data.preprocess import CROP, RESIZE
 from oodjax.models import checkpoint
+from oodjax.zoo.reader import Triple, misfit
 
 ANY_FILE = Envelope.parse("state_dict?|model_state_dict?|model?", "strip-if-present:module.")
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_ZOO_ARCH = {"resnet50": "torchvision-resnet50", "vit_b16": "timm-vit_base_patch16_224"}
+IMAGENET: tuple[Triple, Triple] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+AVERAGES = ("state_dict_ema", "model_ema")  # what timm takes, where they are, before "state_dict" and "model"
+HUB_PAGE = re.compile(r"https://huggingface\.co/([\w.-]+/[\w.-]+)/(?:resolve|blob)/main/([^?#]+)")
 Say = Callable[[str], None]
 
 
-def arch_of(entry: zoo.Checkpoint) -> str:
-    """The architecture that the tensors of a checkpoint of the zoo have once its key rewrites are applied."""
-    return "timm-vit_base_patch16_224-avgpool" if entry.id == "vit-mae" else _ZOO_ARCH[entry.arch]
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """How a checkpoint's images are prepared, and where that and the architecture are stated.
+
+    Attributes:
+      mean, std: of pixels in 0..1.
+      resize, crop: pixels of the shorter side before cropping, and of the square that is kept.
+      origins: architecture, mean, std, and size (of resize and crop) -> who says so.
+      interpolation: the publisher's, where it is stated.
+      about: what else the manifest keeps.
+    """
+
+    mean: Triple
+    std: Triple
+    resize: int = RESIZE
+    crop: int = CROP
+    origins: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    interpolation: str | None = None
+    about: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-def read_zoo(entry: zoo.Checkpoint, paths: Sequence[Path], say: Say) -> dict[str, Any]:
-    """The tensors of a checkpoint of the zoo under its architecture's names.
+@dataclasses.dataclass(frozen=True)
+class Taken:
+    """Which table of tensors of a file was read: its `key` ("" for the top), and those that were `left`."""
+
+    file: str
+    key: str
+    left: tuple[str, ...]
+
+
+def read_zoo(entry: zoo.Checkpoint, paths: Sequence[Path], say: Say) -> tuple[dict[str, Any], list[Taken]]:
+    """The tensors of a checkpoint of the zoo under its layout's names, and where they were.
 
     Raises:
       ConversionError: another number of files than the checkpoint has; what `files.read_file` and the envelope raise.
@@ -44,95 +75,167 @@ def read_zoo(entry: zoo.Checkpoint, paths: Sequence[Path], say: Say) -> dict[str
     if len(paths) != len(envelopes):
         raise problem(entry.id, f"needs {len(envelopes)} file, got {len(paths)}")
     tensors: dict[str, Any] = {}
+    taken = []
     for path, envelope in zip(paths, envelopes, strict=True):
-        tensors = merge(tensors, read(path, envelope, say))
-    return tensors
+        found, where = read(path, envelope, say)
+        tensors = merge(tensors, found)
+        taken.append(where)
+    return tensors, taken
 
 
-def read(path: Path, envelope: Envelope, say: Say) -> dict[str, Any]:
-    """The wanted tensors of one file."""
+def read(path: Path, envelope: Envelope, say: Say) -> tuple[dict[str, Any], Taken]:
+    """The wanted tensors of one file, and where they were."""
     content, note = files.read_file(path)
     if note:
         say(note)
-    return envelope.open(content, str(path))
+    tensors = envelope.open(content, str(path))
+    key = next((choice for choice in envelope.paths if choice in content), "")
+    left = [str(name) for name, value in content.items() if name != key and _holds_tensors(value)]
+    return tensors, Taken(path.name, key, tuple(left))
+
+
+def _holds_tensors(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(is_plain(inner) for inner in value.values())
+
+
+def envelope(path: str | None, rewrites: str | None) -> Envelope:
+    """What is asked for where it is asked for, and that of any file where it is not."""
+    parsed = Envelope.parse(path or "", rewrites or "")
+    return Envelope(
+        ANY_FILE.paths if path is None else parsed.paths,
+        ANY_FILE.required if path is None else parsed.required,
+        ANY_FILE.rewrites if rewrites is None else parsed.rewrites,
+    )
 
 
 def convert_zoo(entry: zoo.Checkpoint, paths: Sequence[Path], to: Path, verify: bool, say: Say) -> None:
     """Files of a checkpoint of the zoo -> the folder `to`."""
-    facts = {
-        "id": entry.id, "published": entry.url, "licence": entry.licence, "mean": entry.mean, "std": entry.std,
-    }  # fmt: skip
-    _write(lambda: read_zoo(entry, paths, say), arch_of(entry), paths, to, facts, verify, say)
+    origins = dict.fromkeys(("architecture", "mean", "std"), "the zoo's table") | {"size": "the study's"}
+    about = {"id": entry.id, "published": entry.url, "licence": entry.licence}
+    facts = Facts(entry.mean, entry.std, origins=origins, about=about)
+    _write(lambda: read_zoo(entry, paths, say), find_layout(entry.layout), paths, to, facts, verify, say)
 
 
 def convert_file(
-    path: Path, arch: str, to: Path, verify: bool, say: Say, *, envelope: Envelope = ANY_FILE, num_classes: int = 1000,
-    mean: Sequence[float] = IMAGENET[0], std: Sequence[float] = IMAGENET[1],
+    path: Path, layout: str, to: Path, verify: bool, say: Say, *, envelope: Envelope = ANY_FILE,
+    num_classes: int = 1000, mean: Triple | None = None, std: Triple | None = None, settings: Path | None = None,
 ) -> None:  # fmt: skip
-    """Any other file of one of the architectures -> the folder `to`."""
-    if not all(value > 0 for value in std):
-        raise ValueError(f"std must be positive, got {tuple(std)}")
-    facts = {"mean": tuple(mean), "std": tuple(std)}
-    _write(lambda: read(path, envelope, say), architecture(arch).name, [path], to, facts, verify, say, num_classes)
+    """Any other file in one of the layouts -> the folder `to`.
+
+    Args:
+      path: the file.
+      layout: a name in `converters.rules.LAYOUTS`.
+      to: a new folder, or that of a checkpoint to replace.
+      verify: whether to say how far the logits are from torch's.
+      say: takes each line.
+      envelope: where the file keeps its tensors.
+      num_classes: outputs of the head.
+      mean, std: of pixels in 0..1; None for what `settings` says, else ImageNet's.
+      settings: timm's config.json; by default the one beside the file, where there is one.
+
+    Raises:
+      ValueError: no such layout; mean or std out of range.
+      ConversionError: the file does not fit, or its config.json says that it is of another network.
+      CheckpointError: `to` holds anything but a checkpoint of ours.
+    """
+    found = find_layout(layout)
+    settings = path.parent / config.NAME if settings is None else settings
+    stated = config.read(settings) if settings.is_file() else None
+    if stated is not None:
+        config.check(stated, found)
+    facts = settle(stated, mean, std)
+    _write(lambda: _single(read(path, envelope, say)), found, [path], to, facts, verify, say, num_classes)
+
+
+def _single(found: tuple[dict[str, Any], Taken]) -> tuple[dict[str, Any], list[Taken]]:
+    return found[0], [found[1]]
+
+
+def settle(stated: Config | None, mean: Triple | None = None, std: Triple | None = None) -> Facts:
+    """What is asked for goes before what is stated, and that before the defaults."""
+    asked = {name: value for name, value in (("mean", mean), ("std", std)) if value is not None}
+    for name, value in asked.items():
+        if wrong := misfit(name, list(value)):
+            raise ValueError(f"--{wrong}")
+    values: dict[str, Any] = dict(zip(("mean", "std"), IMAGENET, strict=True)) | {"resize": RESIZE, "crop": CROP}
+    origins = dict.fromkeys(("mean", "std"), "ImageNet's, by default") | {"size": "the study's, by default"}
+    origins["architecture"] = "--layout; " + (f"no {config.NAME} with the file" if stated is None else "not stated")
+    if stated is not None:
+        said = {name: getattr(stated, name) for name in values if getattr(stated, name) is not None}
+        values |= said
+        origins |= {"size" if name in ("resize", "crop") else name: config.NAME for name in said}
+        if stated.network is not None:
+            origins["architecture"] = f"{config.NAME}, which says {stated.network}"
+    for name, value in asked.items():
+        other = f"; {config.NAME} says {values[name]}" if origins[name] == config.NAME != value else ""
+        values[name], origins[name] = tuple(value), f"--{name}{other}"
+    return Facts(**values, origins=origins, interpolation=None if stated is None else stated.interpolation)
 
 
 def _write(
-    tensors_of: Callable[[], dict[str, Any]], arch: str, paths: Sequence[Path], to: Path, facts: dict[str, Any],
-    verify: bool, say: Say, num_classes: int = 1000,
+    read_all: Callable[[], tuple[dict[str, Any], list[Taken]]], layout: Layout, paths: Sequence[Path], to: Path,
+    facts: Facts, verify: bool, say: Say, num_classes: int = 1000,
 ) -> None:  # fmt: skip
-    """Reads, converts and writes; raises before anything is written."""
-    tensors = tensors_of()
+    """Reads, converts and writes; raises before anything is written, and before anything is read for a bad `to`."""
+    checkpoint.refuse_foreign(to)
+    tensors, taken = read_all()
+    classes = head_outputs(tensors, layout)
+    if classes not in (None, num_classes):
+        hint = "" if "id" in facts.about else f": say --classes {classes}"
+        raise problem(str(paths[0]), f"has a head of {classes} classes, not {num_classes}{hint}")
     try:
-        model = convert(tensors, arch, num_classes=num_classes)
+        model = cast(Any, convert(tensors, layout.name, num_classes=num_classes))
     except ConversionError as error:
         raise ConversionError(f"{paths[0]} {error.what}", error.problems) from error
     shapes = {name: list(array.shape) for name, array in checkpoint.flat_arrays(model).items()}
-    source = [{"file": path.name, "sha256": files.sha256(path)} for path in paths]
-    entry = architecture(arch)
-    checkpoint.save(
-        to, cast(Any, model), architecture=entry.model, arch=arch, rules=VERSION, source=source, shapes=shapes, **facts
-    )
-    say(f"{to}: {arch}, {sum(int(np.prod(shape)) for shape in shapes.values()):,} numbers")
+    manifest = {
+        "architecture": layout.architecture, "layout": layout.name, "rules": VERSION,
+        "source": [{"file": path.name, "sha256": files.sha256(path)} for path in paths],
+        "tensors": [dataclasses.asdict(where) for where in taken],
+        "mean": facts.mean, "std": facts.std, "resize": facts.resize, "crop": facts.crop,
+        "interpolation": facts.interpolation, "epsilon": model.config.epsilon, "origins": dict(facts.origins),
+        "shapes": shapes, **facts.about,
+    }  # fmt: skip
+    checkpoint.save(to, model, **manifest)
+    numbers = sum(int(np.prod(shape)) for shape in shapes.values())
+    say(f"{to}: {layout.architecture} of {num_classes} classes from the layout {layout.name}, {numbers:,} numbers")
+    for line in [*_facts_lines(facts, model.config.epsilon), *map(_taken_line, taken)]:
+        say(f"  {line}")
     if verify:
-        for line in drifts(to, arch, tensors):
-            say(line)
+        for line in drifts(to, layout.name, tensors):
+            say(f"  {line}")
 
 
-def is_current(to: Path, paths: Sequence[Path]) -> bool:
-    """Whether `to` was made from these files by these rules."""
+def _facts_lines(facts: Facts, epsilon: float) -> list[str]:
+    origins = facts.origins
+    size = f"resize {facts.resize}, crop {facts.crop} ({origins['size']})"
+    if facts.interpolation not in (None, "bilinear"):
+        size += f"; published with {facts.interpolation} resizing, which is bilinear here"
+    return [
+        f"architecture as {origins['architecture']}",
+        f"epsilon {epsilon:g} of the normalisation layers, which no file states",
+        f"mean {' '.join(f'{x:g}' for x in facts.mean)} ({origins['mean']})",
+        f"std {' '.join(f'{x:g}' for x in facts.std)} ({origins['std']})",
+        size,
+    ]
+
+
+def _taken_line(taken: Taken) -> str:
+    line = f"tensors of {taken.file}: " + (repr(taken.key) if taken.key else "at the top")
+    if taken.left:
+        line += f"; left there: {', '.join(map(repr, taken.left))}"
+    averages = [name for name in taken.left if name in AVERAGES]
+    return line + (f" (timm takes the average: --path {averages[0]})" if averages else "")
+
+
+def is_current(entry: zoo.Checkpoint, paths: Sequence[Path], to: Path) -> bool:
+    """Whether `to` was made from these files by these rules and what the zoo's table says now."""
     manifest = checkpoint.read_manifest(to) or {}
-    hashes = [entry["sha256"] for entry in manifest.get("source", [])]
-    return manifest.get("rules") == VERSION and hashes == [files.sha256(path) for path in paths]
-
-
-def drifts(folder: Path, arch: str, tensors: dict[str, Any]) -> list[str]:
-    """How far the written checkpoint's logits and features are from torch's on a fixed input, and the folded network's
-    and bfloat16's from the plain one; each as the largest difference in units of the reference's standard deviation."""
-    size = 224
-    pixels = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
-    loaded = zoo.load(folder)
-    plain = _forward(loaded, pixels)
-    lines = []
-    try:
-        images = ((pixels / 255.0 - loaded.mean) / loaded.std).astype(np.float32)
-        lines.append(_drift_line("from torch", plain, reference.outputs(arch, tensors, images)))
-    except ConversionError as error:
-        lines.append(f"not compared with torch: {error.summary()}")
-    if loaded.manifest["architecture"] == "resnet50":
-        lines.append(_drift_line("of folded batch norm", _forward(zoo.load(folder, fold=True), pixels), plain))
-    lines.append(_drift_line("of bfloat16", _forward(zoo.load(folder, dtype="bfloat16"), pixels), plain))
-    return lines
-
-
-def _forward(loaded: zoo.Loaded, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    with jax.default_matmul_precision("highest"):
-        out = jax.jit(loaded.__call__)(pixels)
-    return np.asarray(out.logits), np.asarray(out.features)
-
-
-def _drift_line(what: str, found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> str:
-    drift = [float(np.abs(a - b).max() / b.std()) for a, b in zip(found, expected, strict=True)]
-    return f"drift {what}: logits {drift[0]:.1e}, features {drift[1]:.1e} standard deviations"
+    made_from = [source["sha256"] for source in manifest.get("source", [])]
+    stated = (manifest.get("layout"), manifest.get("mean"), manifest.get("std"), manifest.get("rules"))
+    if stated != (entry.layout, list(entry.mean), list(entry.std), VERSION):
+        return False
+    return made_from == [files.sha256(path) for path in paths]
 
 
 def table() -> str:
@@ -156,15 +259,16 @@ def convert_all(downloads: Path, to: Path, verify: bool, say: Say) -> list[str]:
             with files.find(entry, downloads) as paths:
                 if not paths:
                     missing.append(entry)
-                elif is_current(to / entry.id, paths):
-                    done += 1
+                    continue
+                checkpoint.refuse_foreign(to / entry.id)
+                if is_current(entry, paths, to / entry.id):
                     say(f"{to / entry.id}: up to date")
                 else:
                     convert_zoo(entry, paths, to / entry.id, verify, say)
-                    done += 1
-        except ConversionError as error:
+                done += 1
+        except (ConversionError, checkpoint.CheckpointError) as error:
             failed.append(entry.id)
-            say(f"{entry.id} failed: {error.summary()}")
+            say(f"{entry.id} failed: {error.summary() if isinstance(error, ConversionError) else error}")
     say(f"{done} converted, {len(failed)} failed, {len(missing)} missing")
     for entry in missing:
         head = f" and {parse_second(entry.second_file)[0]} (as {entry.id}-head.pth)" if entry.second_file else ""
@@ -173,15 +277,32 @@ def convert_all(downloads: Path, to: Path, verify: bool, say: Say) -> list[str]:
     return failed
 
 
-def resolve(what: str, downloads: Path) -> Path:
-    """A path, a URL, or a repository of the hub ("owner/name" or "hf://owner/name/file") -> a file on this machine."""
+def resolve(what: str, downloads: Path) -> tuple[Path, Path | None]:
+    """A path, a URL, or a repository of the hub ("owner/name" or "hf://owner/name/file") -> a file on this machine.
+
+    Returns:
+      The file, and the hub's config.json where it is from there and has one.
+    """
     if what.startswith("hf://"):
         owner, _, rest = what.removeprefix("hf://").partition("/")
         name, _, file = rest.partition("/")
-        return fetch.fetch_hub(f"{owner}/{name}", file or fetch.HUB_FILE, downloads)
+        return _from_hub(f"{owner}/{name}", file or fetch.HUB_FILE, downloads)
+    if page := HUB_PAGE.match(what):
+        return _from_hub(page[1], page[2], downloads)
     if re.match(r"https?://", what):
-        return fetch.fetch_url(what, downloads)
+        address = urlparse(what)  # files of one name from two places must not meet
+        return fetch.fetch_url(what, downloads / address.netloc / Path(address.path.lstrip("/")).parent), None
     path = Path(what)
     if not path.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", what) and not what.endswith(files.SUFFIXES):
-        return fetch.fetch_hub(what, fetch.HUB_FILE, downloads)
-    return path
+        return _from_hub(what, fetch.HUB_FILE, downloads)
+    return path, None
+
+
+def _from_hub(repo: str, file: str, downloads: Path) -> tuple[Path, Path | None]:
+    path = fetch.fetch_hub(repo, file, downloads)
+    try:
+        return path, fetch.fetch_hub(repo, config.NAME, downloads)
+    except ConversionError as error:
+        if type(error.__cause__).__name__.endswith("EntryNotFoundError"):  # the repository has none
+            return path, None
+        raise

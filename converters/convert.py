@@ -1,4 +1,4 @@
-"""A state dict -> one of our models, by the rules of its architecture, with every problem found before it is built."""
+"""A state dict -> one of our models, by the rules of its layout, with every problem found before it is built."""
 
 from __future__ import annotations
 
@@ -12,41 +12,54 @@ import numpy as np
 from flax import nnx
 
 from converters.errors import ConversionError
-from converters.rules import RANKS, TRANSFORMS, Architecture, Rule, architecture
+from converters.rules import RANKS, TRANSFORMS, Layout, Rule, find_layout
 from oodjax.models import checkpoint
 from oodjax.zoo.loading import MODELS
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
+MOST_CLASSES = 1_000_000
 Problems = list[tuple[str, str]]
 
 
-def convert(state_dict: Mapping[str, Any], arch: str, *, num_classes: int = 1000, dtype: Any = "float32") -> nnx.Module:
+def convert(
+    state_dict: Mapping[str, Any], layout: str, *, num_classes: int = 1000, dtype: Any = "float32"
+) -> nnx.Module:
     """A model with the weights of `state_dict`.
 
     Args:
       state_dict: key -> NumPy array or torch tensor, under the source's names.
-      arch: a name in `converters.rules.ARCHITECTURES`.
-      num_classes: outputs of the head.
+      layout: a name in `converters.rules.LAYOUTS`.
+      num_classes: outputs of the head, at least 1.
       dtype: the model computes in this type; its parameters are float32.
 
     Returns:
       A model that maps a normalised (n, H, W, 3) float batch to an object with `logits` and `features`.
 
     Raises:
-      ValueError: no such architecture.
+      ValueError: no such layout, or no class.
       ConversionError: lists every key that no rule or two rules take, every target that nobody fills, and every
         tensor of another shape or type or with values that are not finite.
     """
-    entry = architecture(arch)
-    config, network = entry.config(num_classes), MODELS[entry.model][1]
+    entry = find_layout(layout)
+    if not 1 <= num_classes <= MOST_CLASSES:
+        raise ValueError(f"the number of classes must lie in 1..{MOST_CLASSES}, got {num_classes}")
+    config, network = entry.config(num_classes), MODELS[entry.architecture][1]
     graphdef, target = nnx.split(nnx.eval_shape(lambda: network(config, dtype=dtype, rngs=nnx.Rngs(0))))
     flat = {"/".join(map(str, path)): (path, leaf) for path, leaf in nnx.to_flat_state(target)}
     arrays = map_arrays(state_dict, entry, {name: tuple(leaf.shape) for name, (_, leaf) in flat.items()})
-    return nnx.merge(graphdef, checkpoint.fill(target, {k: jnp.asarray(v) for k, v in arrays.items()}, arch))
+    return nnx.merge(graphdef, checkpoint.fill(target, {k: jnp.asarray(v) for k, v in arrays.items()}, layout))
+
+
+def head_outputs(state_dict: Mapping[str, Any], layout: Layout) -> int | None:
+    """How many classes the head of `state_dict` has; None where it has none that could be read."""
+    for key, tensor in state_dict.items():
+        if any(rule.match(key) == "head/bias" for rule in layout.rules) and len(tensor.shape) == 1:
+            return int(tensor.shape[0])
+    return None
 
 
 def map_arrays(
-    state_dict: Mapping[str, Any], entry: Architecture, shapes: Mapping[str, tuple[int, ...]]
+    state_dict: Mapping[str, Any], entry: Layout, shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, np.ndarray]:
     """Source tensors -> float32 arrays by target path.
 
@@ -73,7 +86,7 @@ def map_arrays(
 
 
 def match_keys(
-    keys: Any, entry: Architecture, shapes: Mapping[str, tuple[int, ...]]
+    keys: Any, entry: Layout, shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[dict[str, tuple[str, Rule]], Problems]:
     """Which rule takes which key: key -> (target, rule), and everything that does not come out even."""
     plan: dict[str, tuple[str, Rule]] = {}

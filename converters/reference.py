@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
 from converters.errors import problem
 
+EXTRA = "pip install 'oodjax[verify]'"
 _kept: list[Any] = []  # a torch library's operators live as long as the object
 
 
@@ -29,27 +31,34 @@ def import_torchvision() -> Any:
     return importlib.import_module("torchvision")
 
 
-def build(arch: str, num_classes: int = 1000) -> Any:
-    """torchvision's or timm's model of this architecture, in evaluation mode, with weights of its own.
+def described(layout: str) -> str:
+    """What `build` gives, in words: library, version and class."""
+    library, _, name = layout.partition("-")
+    name, _, pool = name.partition("-")
+    return f"{library} {version(library)}'s {name}" + (" with average pooling" if pool else "")
+
+
+def build(layout: str, num_classes: int = 1000) -> Any:
+    """torchvision's or timm's model of this layout, in evaluation mode, with weights of its own.
 
     Raises:
       ConversionError: the library is not installed.
     """
     try:
         vision = import_torchvision()
-        if arch == "torchvision-resnet50":
+        if layout == "torchvision-resnet50":
             return vision.models.resnet50(num_classes=num_classes).eval()
-        if arch == "torchvision-vit_b_16":
+        if layout == "torchvision-vit_b_16":
             return vision.models.vit_b_16(num_classes=num_classes).eval()
         timm = importlib.import_module("timm")
     except ImportError as error:
-        raise problem(arch, f"comparing needs torch, torchvision and timm ({error})") from error
-    name, _, pool = arch.removeprefix("timm-").partition("-")
+        raise problem(layout, f"comparing needs torch, torchvision and timm: {EXTRA} ({error})") from error
+    name, _, pool = layout.removeprefix("timm-").partition("-")
     options = {"global_pool": "avg"} if pool == "avgpool" else {}
     return timm.create_model(name, num_classes=num_classes, **options).eval()
 
 
-def outputs(arch: str, state_dict: Mapping[str, Any], images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def outputs(layout: str, state_dict: Mapping[str, Any], images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(n, H, W, 3) normalised images -> logits and features (the input of the last layer) of torch's model.
 
     Raises:
@@ -58,9 +67,9 @@ def outputs(arch: str, state_dict: Mapping[str, Any], images: np.ndarray) -> tup
     try:
         import torch
     except ImportError as error:
-        raise problem(arch, "comparing needs torch") from error
+        raise problem(layout, f"comparing needs torch, torchvision and timm: {EXTRA}") from error
     classes = next(len(state_dict[key]) for key in ("fc.bias", "head.bias", "heads.head.bias") if key in state_dict)
-    model = build(arch, classes)
+    model = build(layout, classes)
     counters = {key: value for key, value in model.state_dict().items() if key.endswith("num_batches_tracked")}
     tensors = {key: torch.as_tensor(value) for key, value in state_dict.items()}
     model.load_state_dict(counters | {_current(key): value for key, value in tensors.items()})

@@ -36,21 +36,26 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Architecture:
-    """A source's way to write down one of our models.
+class Layout:
+    """A source's names for the tensors of one of our architectures.
 
     Attributes:
       name: the name `converters.convert` takes.
-      model: the name in `oodjax.zoo.loading.MODELS`.
+      architecture: the name in `oodjax.zoo.loading.MODELS`.
       config: number of classes -> configuration.
       rules: every source key is taken by exactly one of them, or by `ignored`.
+      networks: what publishers call networks that compute exactly what ours does. Others share names and shapes of all
+        tensors and compute something else, such as resnetaa50 and resnetblur50, whose blur has no weights.
+      pool: what timm calls the pooling that is built.
       ignored: patterns of keys without influence on the result.
     """
 
     name: str
-    model: str
+    architecture: str
     config: Callable[[int], Any]
     rules: tuple[Rule, ...]
+    networks: tuple[str, ...] = ()
+    pool: str = "avg"
     ignored: tuple[str, ...] = ()
 
 
@@ -133,32 +138,47 @@ _TIMM_VIT = {
     "head": "head",
 }
 _COUNTERS = (r".*\.num_batches_tracked",)
+_RESNET50 = ("resnet50", "tv_resnet50", "ssl_resnet50", "swsl_resnet50", "gluon_resnet50_v1b")
+_VIT_B16 = ("vit_base_patch16_224", "deit_base_patch16_224")
 
-ARCHITECTURES: dict[str, Architecture] = {
-    entry.name: entry
-    for entry in (
-        Architecture("torchvision-resnet50", "resnet50", ResNetConfig.resnet50, _resnet(), _COUNTERS),
-        Architecture("timm-resnet50", "resnet50", ResNetConfig.resnet50, _resnet(), _COUNTERS),
-        Architecture(
-            "torchvision-vit_b_16", "vit_b16", ViTConfig.vit_b16, _vit(_TORCHVISION_VIT, r"self_attention\.in_proj_")
+LAYOUTS: dict[str, Layout] = {
+    layout.name: layout
+    for layout in (
+        Layout("torchvision-resnet50", "resnet50", ResNetConfig.resnet50, _resnet(), _RESNET50, ignored=_COUNTERS),
+        Layout("timm-resnet50", "resnet50", ResNetConfig.resnet50, _resnet(), _RESNET50, ignored=_COUNTERS),
+        Layout(
+            "torchvision-vit_b_16",
+            "vit_b16",
+            ViTConfig.vit_b16,
+            _vit(_TORCHVISION_VIT, r"self_attention\.in_proj_"),
+            ("vit_b_16",),
+            "token",
         ),
-        Architecture("timm-vit_base_patch16_224", "vit_b16", ViTConfig.vit_b16, _vit(_TIMM_VIT, r"attn\.qkv\.")),
-        Architecture(
+        Layout(
+            "timm-vit_base_patch16_224",
+            "vit_b16",
+            ViTConfig.vit_b16,
+            _vit(_TIMM_VIT, r"attn\.qkv\."),
+            _VIT_B16,
+            "token",
+        ),
+        Layout(
             "timm-vit_base_patch16_224-avgpool",
             "vit_b16",
             lambda classes: ViTConfig.vit_b16(classes, pool="mean", norm="pooled"),
             _vit(_TIMM_VIT | {"norm": "fc_norm"}, r"attn\.qkv\."),
+            _VIT_B16,
         ),
     )
 }
 
 
-def architecture(name: str) -> Architecture:
-    """The architecture of this name.
+def find_layout(name: str) -> Layout:
+    """The layout of this name.
 
     Raises:
       ValueError: there is none; lists the names.
     """
-    if name not in ARCHITECTURES:
-        raise ValueError(f"no architecture {name!r}; there are: {', '.join(ARCHITECTURES)}")
-    return ARCHITECTURES[name]
+    if name not in LAYOUTS:
+        raise ValueError(f"no layout {name!r}; there are: {', '.join(LAYOUTS)}")
+    return LAYOUTS[name]

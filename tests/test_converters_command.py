@@ -40,7 +40,7 @@ def error_of(capsys: pytest.CaptureFixture, *arguments: object) -> str:
     """Runs the command line, which must fail with exit code 2 and one line."""
     assert main([str(argument) for argument in arguments]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("error: ")
+    assert len(lines) == 1 and lines[0].startswith("converters: ")
     return lines[0]
 
 
@@ -60,7 +60,7 @@ def test_a_converted_checkpoint_gives_the_reference_logits(converted: tuple[Path
     content = (downloads / "baseline.safetensors").read_bytes()
     assert manifest["source"] == [{"file": "baseline.safetensors", "sha256": hashlib.sha256(content).hexdigest()}]
     assert manifest["rules"] >= 1 and manifest["shapes"]["head/kernel"] == [2048, 1000]
-    assert manifest["arch"] == ARCH and manifest["licence"] == "BSD-3-Clause"
+    assert manifest["layout"] == ARCH and manifest["licence"] == "BSD-3-Clause"
 
 
 def test_normalisation_is_the_checkpoints_own() -> None:
@@ -82,7 +82,7 @@ def test_all_converts_what_is_there(converted: tuple[Path, Path], capsys: pytest
     assert main(["all", "--from", str(downloads), "--to", str(to.parent)]) == 2
     out, err = capsys.readouterr()
     assert f"{to}: up to date" in out and "1 converted, 1 failed, 58 missing" in out
-    assert "timm-a1 failed:" in out and err.strip() == "error: all: could not convert timm-a1"
+    assert "timm-a1 failed:" in out and err.strip() == "converters: all: could not convert timm-a1"
     assert "missing dino.pth: https://dl.fbaipublicfiles.com/dino/" in out and "(as dino-head.pth)" in out
     assert sorted(path.name for path in to.parent.iterdir()) == ["baseline"]
 
@@ -133,7 +133,7 @@ def test_wrong_architecture_and_wrong_values(tmp_path: Path, capsys: pytest.Capt
     error = error_of(capsys, path, "--arch", ARCH, "--to", to)
     assert "no place for cls_token" in error and "NaN or infinite values in fc.bias" in error
     assert "nothing fills head/kernel" in error and "and 263 more" in error
-    assert "no architecture 'resnet'" in error_of(capsys, path, "--arch", "resnet", "--to", to)
+    assert "no layout 'resnet'" in error_of(capsys, path, "--arch", "resnet", "--to", to)
     assert [p.name for p in tmp_path.iterdir()] == ["x.safetensors"]
 
 
@@ -144,7 +144,7 @@ def test_missing_arguments_and_files(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "no such file" in error_of(capsys, "baseline", "--from", tmp_path / "none.pth", "--to", to)
     assert "no such file" in error_of(capsys, tmp_path / "none.pth", "--arch", ARCH, "--to", to)
     assert "holds no dino.pth and dino-head.pth" in error_of(capsys, "dino", "--from", tmp_path, "--to", to)
-    assert "--from is missing" in error_of(capsys, "all", "--to", to)
+    assert "--from must name one folder" in error_of(capsys, "all", "--to", to)
     assert "no such folder" in error_of(capsys, "all", "--from", tmp_path / "none", "--to", to)
     (tmp_path / "dino.pth").touch()
     two = error_of(capsys, "dino", "--from", tmp_path / "dino.pth", "--to", to)

@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 import zoo_layouts
 
-from converters import command
 from converters.convert import match_keys
 from converters.envelopes import Envelope, merge, parse_second
 from converters.errors import ConversionError
-from converters.rules import architecture
+from converters.rules import find_layout
 from oodjax import zoo
 
 CASES = [
@@ -31,12 +30,12 @@ def opened(entry: zoo.Checkpoint, contents: list) -> dict:
 
 @pytest.mark.parametrize(("entry", "write"), CASES)
 def test_the_envelope_finds_every_tensor_and_nothing_else(entry: zoo.Checkpoint, write) -> None:
-    arch = command.arch_of(entry)
+    arch = entry.layout
     state = golden.empty(arch)
     found = opened(entry, write(state))
     assert found.keys() == state.keys()
     assert all(found[key] is state[key] for key in state)
-    rules = architecture(arch)
+    rules = find_layout(arch)
     targets = {rule.match(key) for key in state for rule in rules.rules} - {None}
     assert match_keys(found, rules, dict.fromkeys(targets, ()))[1] == []
 
@@ -45,7 +44,7 @@ def test_counters_may_be_absent() -> None:
     entry = zoo.get("cutmix")
     state = {key: value for key, value in golden.empty("torchvision-resnet50").items() if "num_batches" not in key}
     found = opened(entry, zoo_layouts.training(state))
-    rules = architecture("torchvision-resnet50")
+    rules = find_layout("torchvision-resnet50")
     targets = {rule.match(key) for key in state for rule in rules.rules} - {None}
     assert match_keys(found, rules, dict.fromkeys(targets, ()))[1] == []
 

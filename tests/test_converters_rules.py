@@ -7,7 +7,7 @@ from flax import nnx
 
 import converters
 from converters.convert import map_arrays, match_keys, parameter_count
-from converters.rules import ARCHITECTURES, Architecture, Rule, architecture
+from converters.rules import LAYOUTS, Layout, Rule, find_layout
 from oodjax.models.resnet import fold_batch_norm
 from oodjax.zoo.loading import MODELS
 
@@ -15,8 +15,8 @@ RESNET = "torchvision-resnet50"
 
 
 def target_shapes(arch: str) -> dict[str, tuple[int, ...]]:
-    entry = architecture(arch)
-    model = nnx.eval_shape(lambda: MODELS[entry.model][1](entry.config(1000), rngs=nnx.Rngs(0)))
+    entry = find_layout(arch)
+    model = nnx.eval_shape(lambda: MODELS[entry.architecture][1](entry.config(1000), rngs=nnx.Rngs(0)))
     kept = nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat))
     return {"/".join(map(str, path)): tuple(leaf.shape) for path, leaf in nnx.to_flat_state(kept)}
 
@@ -43,7 +43,7 @@ def test_resnet50_equals_the_reference() -> None:
 
 @pytest.mark.parametrize("arch", golden.ARCHS)
 def test_every_key_has_one_rule_and_every_target_one_key(arch: str) -> None:
-    plan, problems = match_keys(golden.shapes(arch), architecture(arch), SHAPES[arch])
+    plan, problems = match_keys(golden.shapes(arch), find_layout(arch), SHAPES[arch])
     assert problems == []
     assert {target for target, _ in plan.values()} == set(SHAPES[arch])
 
@@ -58,7 +58,7 @@ def test_every_problem_is_listed_at_once() -> None:
     state["bn1.running_var"] = np.full(64, -1, np.float32)
     del state["layer4.2.bn3.running_mean"]
     with pytest.raises(converters.ConversionError) as error:
-        map_arrays(state, architecture(RESNET), SHAPES[RESNET])
+        map_arrays(state, find_layout(RESNET), SHAPES[RESNET])
     for text in (
         "does not fit torchvision-resnet50", "no place for surprise.weight", "nothing fills head/bias",
         "wrong shape: conv1.weight ((64, 3, 3, 3), not (64, 3, 7, 7))", "layer1.0.conv1.weight ((64, 64), a conv has",
@@ -71,7 +71,7 @@ def test_every_problem_is_listed_at_once() -> None:
 def test_another_architecture_is_refused_with_a_short_summary() -> None:
     state = golden.empty("timm-vit_base_patch16_224")
     with pytest.raises(converters.ConversionError) as error:
-        map_arrays(state, architecture(RESNET), SHAPES[RESNET])
+        map_arrays(state, find_layout(RESNET), SHAPES[RESNET])
     assert len(error.value.problems) == len(state) + len(SHAPES[RESNET])
     summary = error.value.summary()
     assert "no place for cls_token, pos_embed, patch_embed.proj.weight and 149 more" in summary
@@ -79,19 +79,19 @@ def test_another_architecture_is_refused_with_a_short_summary() -> None:
 
 
 def test_average_pooling_needs_its_own_norm() -> None:
-    entry = architecture("timm-vit_base_patch16_224-avgpool")
+    entry = find_layout("timm-vit_base_patch16_224-avgpool")
     _, problems = match_keys(golden.shapes("timm-vit_base_patch16_224"), entry, SHAPES[entry.name])
     assert ("no place for", "norm.weight") in problems and ("nothing fills", "norm/scale") in problems
 
 
 def test_two_rules_for_a_key_and_two_keys_for_a_target() -> None:
-    entry = Architecture("x", "resnet50", int, (Rule("a.*", "t"), Rule(".*b", "u"), Rule("c|d", "t")))
+    entry = Layout("x", "resnet50", int, (Rule("a.*", "t"), Rule(".*b", "u"), Rule("c|d", "t")))
     _, problems = match_keys(["ab", "c", "d"], entry, {"t": (1,), "u": (1,)})
     assert problems == [("two rules take", "ab (t and u)"), ("two keys fill", "t (c and d)"), ("nothing fills", "u")]
 
 
 def test_transforms_and_types() -> None:
-    entry = Architecture("x", "resnet50", int, (Rule("m", "m", "matrix"), Rule("c", "c", "conv"), Rule("s", "s")))
+    entry = Layout("x", "resnet50", int, (Rule("m", "m", "matrix"), Rule("c", "c", "conv"), Rule("s", "s")))
     rng = np.random.default_rng(0)
     state = {
         "m": rng.normal(size=(2, 3)),
@@ -108,10 +108,10 @@ def test_another_number_of_classes() -> None:
     state = golden.empty(RESNET) | {"fc.weight": np.zeros((10, 2048), np.float32), "fc.bias": np.zeros(10, np.float32)}
     assert converters.convert(state, RESNET, num_classes=10).head.kernel.shape == (2048, 10)
     with pytest.raises(converters.ConversionError, match=r"fc.bias \(\(10,\), not \(1000,\)\)"):
-        map_arrays(state, architecture(RESNET), SHAPES[RESNET])
+        map_arrays(state, find_layout(RESNET), SHAPES[RESNET])
 
 
 def test_an_unknown_architecture_lists_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="no architecture 'resnet18'; there are: torchvision-resnet50, timm-resnet50"):
+    with pytest.raises(ValueError, match="no layout 'resnet18'; there are: torchvision-resnet50, timm-resnet50"):
         converters.convert({}, "resnet18")
-    assert set(ARCHITECTURES) == set(golden.ARCHS)
+    assert set(LAYOUTS) == set(golden.ARCHS)

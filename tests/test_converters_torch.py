@@ -23,7 +23,6 @@ import zoo_layouts
 import converters
 from converters import reference
 from converters.__main__ import main
-from converters.command import arch_of
 from converters.errors import ConversionError
 from converters.pickles import Placeholder, read_pickle
 from oodjax import zoo
@@ -179,7 +178,7 @@ FULL = ["at-l2-eps1", "autoaugment", "augmix", "ts-debiased", "opticsaugment", "
 def test_a_file_of_every_kind_becomes_the_reference_model(name: str, tmp_path: Path, capsys) -> None:
     """At full size, from the file in its layout through the command line to logits."""
     entry = zoo.get(name)
-    arch = arch_of(entry)
+    arch = entry.layout
     contents = zoo_layouts.layouts(name)[0](tensors(arch))
     paths = [tmp_path / f"{name}.{entry.file_format}", tmp_path / f"{name}-head.pth"][: len(contents)]
     if entry.file_format == "safetensors":

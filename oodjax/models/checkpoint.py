@@ -160,14 +160,21 @@ def _write(folder: Path, arrays: dict[str, np.ndarray], config: dict[str, Any], 
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a finished checkpoint, or None where there is none."""
+    """The manifest of a finished checkpoint, or None where there is none.
+
+    Raises:
+      CheckpointError: it is no JSON table.
+    """
     path = folder / MANIFEST
     if not path.exists():
         return None
     try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        manifest = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged; delete the folder to make it anew: {error}") from error
+    if not isinstance(manifest, dict):
+        raise CheckpointError(f"{path} is damaged; delete the folder to make it anew: it holds no table")
+    return manifest
 
 
 def load(folder: Path, dtype: Any = "float32") -> ResNet:

@@ -7,13 +7,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 CSV = Path(__file__).with_name("checkpoints.csv")
 CATEGORIES = ("baseline", "adversarial", "augmentation", "ssl", "improved", "freezing", "vit")
 ARCHITECTURES = ("resnet50", "vit_b16")
 SOURCES = ("hf-hub", "http", "google-drive")
 FORMATS = ("safetensors", "pth", "pth.tar", "ckpt")
+FILLED = ("id", "paper_name", "locator", "layout", "licence", "citation")
+LOWEST = {"mean": 0.0, "std": 1e-3}
 FIGURES = ("accuracy", "ece", "auroc", "auroc_std", "fpr95", "fpr95_std")
+
+Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,7 @@ class Checkpoint:
       source, locator: "hf-hub" with "repo:file", "http" with a URL, or "google-drive" with a file id; "id!path" is a
         member of a zip file.
       file_format: "safetensors", or a pickle: "pth", "pth.tar", "ckpt".
+      layout: the tensors' names and shapes once the rewrites are applied, one of `converters.rules.LAYOUTS`.
       state_dict_path, key_rewrites, second_file: where the tensors sit in the file and how their names are rewritten;
         `converters.envelopes` reads them.
       mean, std: of the input in 0..1 that the weights were trained with.
@@ -48,11 +54,12 @@ class Checkpoint:
     source: str
     locator: str
     file_format: str
+    layout: str
     state_dict_path: str
     key_rewrites: str
     second_file: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: Triple
+    std: Triple
     licence: str
     extra: str
     confidence: str
@@ -119,7 +126,7 @@ def _problems(row: dict[str, str]) -> list[str]:
     fields = set(Checkpoint.__dataclass_fields__)
     if set(row) != fields:
         return [f"columns differ: missing {sorted(fields - set(row))}, unknown {sorted(map(str, set(row) - fields))}"]
-    problems = [f"{name} is empty" for name in ("id", "paper_name", "locator", "licence", "citation") if not row[name]]
+    problems = [f"{name} is empty" for name in FILLED if not row[name]]
     choices = {"arch": ARCHITECTURES, "category": CATEGORIES, "source": SOURCES, "file_format": FORMATS}
     for name, allowed in choices.items():
         if row[name] not in allowed:
@@ -129,14 +136,29 @@ def _problems(row: dict[str, str]) -> list[str]:
             continue
         if not _is_percent(row[name]):
             problems.append(f"{name} is {row[name]!r}, expected a percentage")
-    for name, low in (("mean", 0.0), ("std", 1e-3)):
+    for name in LOWEST:
         try:
-            valid = len(_triple(row[name])) == 3 and all(low <= value <= 1 for value in _triple(row[name]))
+            wrong = misfit(name, _triple(row[name]), shown=row[name])
         except ValueError:
-            valid = False
-        if not valid:
-            problems.append(f"{name} is {row[name]!r}, expected three numbers from {low} to 1")
+            wrong = misfit(name, None, shown=row[name])
+        problems += [wrong] if wrong else []
     return problems
+
+
+def misfit(name: str, value: Any, shown: Any = None) -> str:
+    """What is wrong with a mean or a std of pixels in 0..1; "" for nothing.
+
+    Args:
+      name: "mean" or "std".
+      value: three numbers, or anything else.
+      shown: how the message shows it.
+    """
+    triple = isinstance(value, list | tuple) and len(value) == 3
+    numbers = triple and all(type(part) in (int, float) for part in value)
+    if numbers and all(LOWEST[name] <= part <= 1 for part in value):
+        return ""
+    shown = value if shown is None else shown
+    return f"{name} is {shown!r}, expected three numbers from {LOWEST[name]} to 1, of pixels scaled to 0..1"
 
 
 def _is_percent(text: str) -> bool:
@@ -146,5 +168,5 @@ def _is_percent(text: str) -> bool:
         return False
 
 
-def _triple(text: str) -> tuple[float, float, float]:
+def _triple(text: str) -> Triple:
     return tuple(float(part) for part in text.split(","))  # type: ignore[return-value]
