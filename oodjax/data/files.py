@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import math
 import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -181,18 +182,23 @@ def _digest_of_file(path: str) -> str:
 
 def _read_idx(path: Path, dimensions: int) -> np.ndarray:
     """An IDX file of bytes: magic 0, 0, 8 (unsigned byte), number of axes; sizes as big-endian int32; values."""
-    try:
-        content = path.read_bytes()
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"cannot read {path}: {reason_of(error)}") from None
     kind = "images" if dimensions == 3 else "labels"
     expected = bytes((0, 0, 8, dimensions))
-    if content[:4] != expected:
-        raise DataError(f"{path} is no IDX file of {kind}: begins with {content[:4].hex()}, expected {expected.hex()}")
-    start = 4 + 4 * dimensions
-    shape = tuple(int(size) for size in np.frombuffer(content[4:start], ">i4"))
-    if len(shape) != dimensions or min(shape) < 0 or len(content) - start != int(np.prod(shape, dtype=object)):
-        raise DataError(f"{path}: {len(content) - start} bytes of values, expected {shape} as its header says")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    try:
+        with open(path, "rb") as packed:
+            gzipped = packed.read(2) == b"\x1f\x8b"
+        with gzip.open(path) if gzipped else open(path, "rb") as file:
+            magic, sizes = file.read(4), file.read(4 * dimensions)
+            if magic != expected or len(sizes) < 4 * dimensions:
+                found = magic.hex() or "nothing"
+                raise DataError(f"{path} is no IDX file of {kind}: begins with {found}, expected {expected.hex()}")
+            shape = tuple(int(size) for size in np.frombuffer(sizes, ">u4"))
+            count = math.prod(shape)
+            # One byte more than announced, so that a longer file is noticed and nothing larger is unpacked.
+            content = file.read(count + 1)
+    except (OSError, EOFError, zlib.error, MemoryError, OverflowError) as error:
+        raise DataError(f"cannot read {path}: {reason_of(error)}") from None
+    if len(content) != count:
+        found = "more" if len(content) > count else str(len(content))
+        raise DataError(f"{path}: {found} bytes of values, expected {count} for {shape} as its header says")
+    return np.frombuffer(content, np.uint8).reshape(shape)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,22 +32,27 @@ class Tfds(Opens):
     dataset: str
     split: str
     data_dir: str | Path | None = None
+    _builder: Any = field(init=False)
     _source: Any = field(init=False)
 
     def __post_init__(self) -> None:
         try:
-            import tensorflow_datasets as tfds
+            import tensorflow_datasets
         except ImportError:
             raise DataError(
                 f"tfds:{self.dataset}:{self.split} needs tensorflow-datasets: pip install 'oodjax[tfds]'"
             ) from None
         try:
-            source: Any = tfds.data_source(self.dataset, split=self.split, data_dir=self.data_dir)
+            builder = _prepared(self.dataset, self.data_dir)
+            source = builder.as_data_source(split=self.split)
+        except tensorflow_datasets.core.DatasetNotFoundError:
+            raise DataError(f"tensorflow-datasets knows no data set {self.dataset!r}") from None
         except Exception as error:  # tensorflow-datasets raises its own kinds, and what its downloads raise
             raise DataError(f"tfds:{self.dataset}:{self.split} cannot be opened: {reason_of(error)}") from None
         if "image" not in source.dataset_info.features:
             names = ", ".join(source.dataset_info.features)
             raise DataError(f"tfds:{self.dataset}:{self.split} has no feature `image`, only {names}")
+        object.__setattr__(self, "_builder", builder)
         object.__setattr__(self, "_source", source)
 
     def __len__(self) -> int:
@@ -61,17 +67,13 @@ class Tfds(Opens):
 
     @cached_property
     def labels(self) -> np.ndarray:
-        info = self._source.dataset_info
-        if "label" not in info.features:
-            return checked_labels(None, len(self))
         import tensorflow_datasets as tfds
 
-        labels = tfds.data_source(
-            self.dataset,
-            split=self.split,
-            data_dir=self.data_dir,
-            decoders=tfds.decode.PartialDecoding({"label": info.features["label"]}),
-        )
+        features = self._source.dataset_info.features
+        if "label" not in features or not isinstance(features["label"], tfds.features.ClassLabel):
+            return checked_labels(None, len(self))
+        no_images = {"image": tfds.decode.SkipDecoding()}
+        labels = self._builder.as_data_source(split=self.split, decoders=no_images)
         return checked_labels([int(labels[index]["label"]) for index in range(len(labels))], len(self))
 
     @cached_property
@@ -86,6 +88,8 @@ class Tfds(Opens):
             image = np.asarray(self._source[index]["image"])
         except Exception as error:  # whatever a damaged record makes a decoder raise
             raise BadImage(self.name(index), reason_of(error)) from None
+        if image.dtype != np.uint8:
+            raise BadImage(self.name(index), f"{image.dtype} pixels, expected uint8")
         return np.broadcast_to(image, (*image.shape[:2], 3)) if image.shape[-1] == 1 else image[..., :3]
 
     def name(self, index: int) -> str:
@@ -95,3 +99,31 @@ class Tfds(Opens):
         if content:
             return [digest_of_pixels(np.asarray(self.open(index))) for index in range(len(self))]
         return [f"{self.fingerprint}:{index}" for index in range(len(self))]
+
+
+def _prepared(dataset: str, data_dir: str | Path | None) -> Any:
+    """The builder of a data set that is on disk, in the one format that has random access."""
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder(dataset, data_dir=data_dir, file_format="array_record")
+    if not builder.is_prepared() and find_spec("tensorflow") is None:
+        _encode_with_pillow(builder)
+    builder.download_and_prepare()
+    return builder
+
+
+def _encode_with_pillow(builder: Any) -> None:
+    """Hands arrays over as PIL images while the data set is prepared: arrays alone are encoded by TensorFlow."""
+    from PIL import Image
+
+    generate = builder._generate_examples
+
+    def with_pil_images(*args: Any, **settings: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
+        for key, example in generate(*args, **settings):
+            image = example.get("image")
+            if isinstance(image, np.ndarray) and image.dtype == np.uint8:
+                grey = image.ndim == 3 and image.shape[-1] == 1
+                example = example | {"image": Image.fromarray(image[..., 0] if grey else image)}
+            yield key, example
+
+    builder._generate_examples = with_pil_images
