@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from converters.errors import ConversionError, one_line, problem
-from oodjax.command_line import Parser
+from converters.errors import ConversionError, problem
+from oodjax.command_line import Parser, execute, folder, one_line
 
 DOWNLOADS = Path("downloads")
 TAKES = {
@@ -33,18 +32,20 @@ def parser() -> Parser:
         'checkpoints; or any other file, URL or hub repository ("owner/name"), with --layout',
     )
     parser.add_argument(
-        "--from", nargs="+", type=Path, metavar="PATH",
+        "--from", nargs="+", type=folder, metavar="PATH",
         help="the downloaded file (two where the head is published apart), or the folder it is in; without it a "
         "checkpoint of the zoo is downloaded",
     )  # fmt: skip
-    parser.add_argument("--to", type=Path, help='new folder, or that of a checkpoint to replace; for "all" of them all')
+    parser.add_argument(
+        "--to", type=folder, help='new folder, or that of a checkpoint to replace; for "all" of them all'
+    )
     parser.add_argument(
         "--layout", "--arch", metavar="NAME", help="names of the file's tensors, such as torchvision-resnet50"
     )
     parser.add_argument(
         "--verify", action="store_true", help="say how far logits and features are from those of torch's own class"
     )
-    parser.add_argument("--downloads", type=Path, help=f"folder for what is downloaded (default: {DOWNLOADS})")
+    parser.add_argument("--downloads", type=folder, help=f"folder for what is downloaded (default: {DOWNLOADS})")
     parser.add_argument("--classes", type=int, help="outputs of the file's head (default: 1000)")
     triple: dict[str, Any] = {"nargs": 3, "type": float, "metavar": ("R", "G", "B")}
     parser.add_argument("--mean", **triple, help="of pixels in 0..1 (default: config.json's, else ImageNet's)")
@@ -144,26 +145,26 @@ def _say(line: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, or 2 with one line on what is wrong."""
-    given = vars(parser().parse_args(arguments))
-    try:
-        run(given.pop("what"), given)
-        sys.stdout.flush()
-    except ConversionError as error:
-        return _fail(error.summary())
-    except BrokenPipeError:  # the reader, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + 13
-    except (ValueError, OSError) as error:
-        return _fail(str(error))
-    except KeyboardInterrupt:
-        print("converters: stopped; nothing half-written is left", file=sys.stderr)
-        return 130
-    return 0
+    command = parser()
 
+    def prepare() -> dict[str, Any]:
+        given = vars(command.parse_args(arguments))
+        from converters import command as _command  # noqa: F401
 
-def _fail(message: str) -> int:
-    print(f"converters: {one_line(message)}", file=sys.stderr)
-    return 2
+        return given
+
+    def work(given: dict[str, Any]) -> int:
+        try:
+            run(given.pop("what"), given)
+            return 0
+        except BrokenPipeError:
+            raise
+        except (ValueError, OSError) as error:
+            message = error.summary() if isinstance(error, ConversionError) else str(error)
+            print(f"{command.name}: {one_line(message)}", file=sys.stderr)
+            return 2
+
+    return execute(command, prepare, work, "nothing half-written is left")
 
 
 if __name__ == "__main__":

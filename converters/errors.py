@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 SHOWN = 3
-LONGEST = 4000
 
 
 class ConversionError(ValueError):
@@ -34,9 +33,3 @@ class ConversionError(ValueError):
 def problem(what: str, text: str) -> ConversionError:
     """An error with a single problem."""
     return ConversionError(what, [(text, "")])
-
-
-def one_line(text: str) -> str:
-    """Text for a terminal: white space folded, what does not print escaped, cut to `LONGEST` characters."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(text.split()))
-    return shown if len(shown) <= LONGEST else f"{shown[: LONGEST // 2]} ... {shown[-LONGEST // 2 :]}"

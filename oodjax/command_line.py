@@ -154,10 +154,10 @@ def check_devices() -> None:
         raise UsageError(f"JAX finds no device ({error}); {mend}") from error
 
 
-def check_folder(folder: Path, checkpoints: bool = False) -> None:
+def check_folder(folder: Path, checkpoints: bool = False, mend: str = "name another with --out") -> None:
     """Raises a UsageError where nothing could be written to `folder`, or no checkpoints; nothing is written."""
     try:
-        _check_name(folder, _TAKEN if checkpoints else {})
+        check_name(folder, checkpoints)
         parents = (folder, *folder.absolute().parents)
         existing = next(p for p in parents if p.exists() or p.is_symlink())
         if not existing.exists():
@@ -168,10 +168,11 @@ def check_folder(folder: Path, checkpoints: bool = False) -> None:
             pass
     except (OSError, UsageError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or error
-        raise UsageError(f"cannot write to {folder}: {reason}; name another with --out") from error
+        raise UsageError(f"cannot write to {folder}: {reason}; {mend}") from error
 
 
-def _check_name(folder: Path, taken: dict[str, str]) -> None:
+def check_name(folder: Path, checkpoints: bool = False) -> None:
+    """Raises a UsageError where no folder can have this path, or none that holds checkpoints."""
     whole = os.fsencode(folder.absolute())
     try:
         text = whole.decode()
@@ -180,6 +181,6 @@ def _check_name(folder: Path, taken: dict[str, str]) -> None:
     limit = os.pathconf("/", "PC_NAME_MAX")
     if any(len(part.encode()) > limit for part in folder.parts):
         raise UsageError(f"a part of its name is longer than {limit} bytes")
-    for pattern, meaning in taken.items():
+    for pattern, meaning in _TAKEN.items() if checkpoints else ():
         if re.search(pattern, text):
             raise UsageError(f"Orbax, which writes the checkpoints, takes {meaning}")

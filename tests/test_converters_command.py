@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import hashlib
 import json
 import subprocess
@@ -22,6 +24,7 @@ from oodjax import zoo
 from oodjax.models.checkpoint import CheckpointError
 
 ARCH = "torchvision-resnet50"
+LOADED = functools.cache(zoo.load)
 
 
 @pytest.fixture(scope="module")
@@ -182,3 +185,110 @@ def test_list_shows_all() -> None:
     assert len(lines) == 61 and lines[0].split() == ["id", "arch", "category", "accuracy", "licence", "source"]
     assert lines[1].split()[:5] == ["baseline", "resnet50", "baseline", "76.19", "BSD-3-Clause"]
     assert command.table() == found.stdout.rstrip("\n")
+
+
+def test_the_list_into_a_pipe_that_closes() -> None:
+    command_line = f"{sys.executable} -m converters list | head -n 1"
+    found = subprocess.run(command_line, shell=True, capture_output=True, text=True, check=True)
+    assert found.stdout.split()[:2] == ["id", "arch"] and found.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["list", "--to", "x"], "list: list takes no options, not --to"),
+        (["all", "--layout", ARCH, "--from", ".", "--to", "x"], "all: all takes --from, --to, --verify, not --layout"),
+        (["all", "--from", "a", "b", "--to", "x"], "--from must name one folder"),
+        (["all", "--from", ".", "--to", "file"], "file: is not a folder"),
+        (["baseline", "--classes", "10", "--to", "x"], "baseline: a checkpoint of the zoo takes --from, --to"),
+        (["baseline", "--mean", "0", "0", "0", "--to", "x"], "--downloads, not --mean"),
+        (["baseline", "--layout", ARCH, "--to", "x"], "--downloads, not --layout"),
+        (["baseline", "--from", ".", "--downloads", ".", "--to", "x"], "takes --from or --downloads, not both"),
+        (["./file", "--from", "file", "--layout", ARCH, "--to", "x"], "./file: a file takes --to, --layout"),
+        (["./file", "--to", "x"], "--layout is missing, the names of its tensors: torchvision-resnet50, timm-"),
+        (["./file", "--layout", ARCH, "--to", "x", "--mean", "123.7", "116", "103"], "--mean is [123.7, 116.0, 103.0]"),
+        (["./file", "--layout", ARCH, "--to", "x", "--mean", "nan", "0", "0"], "--mean is [nan, 0.0, 0.0], expected"),
+        (["./file", "--layout", ARCH, "--to", "x", "--std", "1e-40", "1", "1"], "--std is [1e-40, 1.0, 1.0], expected"),
+        (["./file", "--layout", "timm-vit_base_patch16_224", "--to", "x", "--classes", "0"], "--classes 0: must lie"),
+        (["./file", "--layout", ARCH, "--to", "x", "--classes", "9" * 20], "must lie in 1..1000000"),
+        (["./file", "--layout", ARCH, "--to", "x", "--rewrites", "rename:a"], "cannot read the rewrite 'rename:a'"),
+        (["./file", "--layout", ARCH, "--to", "file"], "file is not a folder; name a new folder"),
+        (["./file", "--layout", ARCH, "--to", "link"], "link is a link to nowhere, which does not exist; name a new"),
+        (["./file", "--layout", ARCH, "--to", ".."], ".. is no name of its own: name a new folder"),
+        (["./file", "--layout", ARCH, "--to", "full"], "full is not only a checkpoint of ours (it holds 'thesis.tex')"),
+        (["baseline", "--to", "full"], "full is not only a checkpoint of ours"),
+        (["./file", "--layout", ARCH, "--to", "x[1]"], "cannot write to x[1]: Orbax"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_done_is_refused_before_the_source_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, arguments: list, message: str
+) -> None:
+    """The source is empty: reading it would be another error."""
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    Path("link").symlink_to("nowhere")
+    Path("full").mkdir()
+    Path("full/thesis.tex").write_text("years of work")
+    before = sorted(tmp_path.rglob("*"))
+    assert message in error_of(capsys, *arguments)
+    assert sorted(tmp_path.rglob("*")) == before and Path("full/thesis.tex").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["list", "list"], ["baseline", "--to"], ["x", "--mean", "1", "2"], ["x", "--classes", "y"], ["x", "--to", ""]],
+)
+def test_what_cannot_be_parsed_is_one_line(capsys: pytest.CaptureFixture, arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    err = capsys.readouterr().err
+    assert stopped.value.code == 2 and err.startswith("converters: ") and err.count("\n") == 1
+
+
+def test_rewrites_keep_the_default_path_and_a_path_keeps_the_default_rewrites() -> None:
+    nested = {"state_dict": {"module.a": np.zeros(1)}}
+    assert list(command.envelope(None, "rename:module.=b.").open(nested, "x")) == ["b.a"]
+    assert list(command.envelope("state_dict", None).open(nested, "x")) == ["a"]
+    assert list(command.envelope("", "strip:state.").open({"state.b": np.zeros(1)}, "x")) == ["b"]
+    assert list(command.envelope(None, None).open(nested, "x")) == ["a"]
+
+
+def test_all_leaves_what_is_not_a_checkpoint(converted: tuple[Path, Path], tmp_path: Path, capsys) -> None:
+    downloads, _ = converted
+    (tmp_path / "baseline").mkdir()
+    (tmp_path / "baseline" / "thesis.tex").write_text("years of work")
+    assert main(["all", "--from", str(downloads), "--to", str(tmp_path)]) == 2
+    assert "baseline failed: " in (out := capsys.readouterr().out) and "it holds 'thesis.tex'" in out
+    assert (tmp_path / "baseline" / "thesis.tex").read_text() == "years of work"
+
+
+def test_up_to_date_is_what_the_table_says_and_the_folder_holds(converted: tuple[Path, Path], tmp_path: Path) -> None:
+    downloads, to = converted
+    entry, paths = zoo.get("baseline"), [downloads / "baseline.safetensors"]
+    assert command.is_current(entry, paths, to)
+    for change in ({"mean": (0, 0, 0)}, {"std": (1, 1, 1)}, {"layout": "timm-resnet50"}):
+        assert not command.is_current(dataclasses.replace(entry, **change), paths, to)
+    (tmp_path / "other").write_bytes(b"another file")
+    assert not command.is_current(entry, [tmp_path / "other"], to)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        np.zeros((1, 8, 8, 3), np.float32), np.zeros((1, 8, 8, 3), np.uint16), np.zeros((1, 3, 8, 8), np.uint8),
+        np.zeros((8, 8, 3), np.uint8), np.zeros((1, 8, 8, 1), np.uint8), np.zeros((1, 8, 0, 3), np.uint8),
+        [[[[0, 0, 0]]]], "image.png", None,
+    ],
+)  # fmt: skip
+def test_images_must_be_bytes_with_colours_last(converted: tuple[Path, Path], images: object) -> None:
+    with pytest.raises(ValueError, match=r"images must be uint8 of shape \(n, height, width, 3\), got .* of shape"):
+        LOADED(converted[1])(images)
+
+
+def test_a_loaded_network_is_shown_in_a_line(converted: tuple[Path, Path]) -> None:
+    loaded = LOADED(converted[1])
+    assert repr(loaded) == (
+        "Loaded(resnet50, 1000 classes, from baseline.safetensors, mean 0.485 0.456 0.406, std 0.229 0.224 0.225, "
+        "resize 256, crop 224)"
+    )
+    assert loaded == loaded and len({loaded, loaded}) == 1

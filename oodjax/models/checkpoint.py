@@ -19,12 +19,14 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
 
+from oodjax.command_line import UsageError, check_folder, check_name
 from oodjax.files import sync
 from oodjax.models.resnet import ResNet, ResNetConfig, abstract
 from oodjax.models.vit import ViT
 
 MANIFEST = "manifest.json"
 WEIGHTS = "weights"
+_MEND = "name a new folder"
 KEPT = nnx.Any(nnx.Param, nnx.BatchStat)
 
 
@@ -66,19 +68,16 @@ def refuse_foreign(folder: Path) -> None:
     """
     if folder.name in ("", ".."):
         raise CheckpointError(f"{folder} is no name of its own: name a new folder, such as checkpoints/baseline")
+    try:
+        check_folder(folder, checkpoints=True, mend=_MEND)
+        if folder.is_dir():
+            check_folder(folder.absolute().parent, mend=_MEND)
+    except UsageError as error:
+        raise CheckpointError(str(error)) from error
     if folder.is_symlink():
-        raise CheckpointError(f"{folder} is a link, which stays as it is: name a new folder")
-    if folder.is_dir():
-        if foreign := _foreign(folder):
-            raise CheckpointError(
-                f"{folder} is not only a checkpoint of ours ({foreign}), so it stays as it is: name a new folder"
-            )
-        return
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists() or path.is_symlink())
-    if not existing.is_dir():
-        raise CheckpointError(f"cannot write to {folder}: {existing} is not a folder: name another folder")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise CheckpointError(f"cannot write to {folder}: {existing} is not writable: name another folder")
+        raise CheckpointError(f"{folder} is a link, which stays as it is: {_MEND}")
+    if folder.is_dir() and (foreign := _foreign(folder)):
+        raise CheckpointError(f"{folder} is not only a checkpoint of ours ({foreign}), so it stays as it is: {_MEND}")
 
 
 def _foreign(folder: Path) -> str:
@@ -198,8 +197,13 @@ def restore(folder: Path, manifest: dict[str, Any], model: Any) -> Any:
     """`model`, a module with shapes in place of arrays, with a checkpoint's weights.
 
     Raises:
-      CheckpointError: files or weights other than the manifest's; arrays missing, left over or of another shape.
+      CheckpointError: a path that Orbax takes for another one; files or weights other than the manifest's; arrays
+        missing, left over or of another shape.
     """
+    try:
+        check_name(folder, checkpoints=True)
+    except UsageError as error:
+        raise CheckpointError(f"cannot read {folder}: {error}; rename it") from error
     if _digest_files(folder / WEIGHTS) != manifest["files"]:  # before Orbax reads: it takes damaged files badly
         raise CheckpointError(f"{folder / WEIGHTS} is damaged; delete {folder} to make it anew")
     graphdef, target = nnx.split(model)
