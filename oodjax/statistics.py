@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from oodjax.accumulate import Accumulator, start, step
-from oodjax.bank import BankBuilder, bin_edges
+from oodjax.accumulate import SUMS, Accumulator, Array, merge, merge_accumulators, start, step
+from oodjax.bank import Bank, BankBuilder
 from oodjax.linalg import largest_variance, whitening
 from oodjax.neighbors import normalize
 from oodjax.outputs import Head, Outputs, canonical, check_finite, pad, require
+from oodjax.percentiles import Percentiles, from_histogram
 
 BLOCK = 1024
 
@@ -35,6 +36,7 @@ class TrainStatistics:
       second: (D, D) sum of the outer products of (feature - origin).
       softmax_sums: (K, K) row c is the sum of the softmax of the samples predicted c.
       max_logit_sum: sum of each sample's largest logit.
+      (Each of label_sums, correct_sums, second, softmax_sums and features is None where `needs` left it out.)
       gram_predicted, gram_labelled: lowest and highest GRAM rows (K, P, C) by prediction and by label, or None.
       features: (m, D) float32 the feature bank: all samples, or the seeded share `bank_fraction` of them.
       energies: (m,) logsumexp of the logits of the bank's samples.
@@ -49,16 +51,16 @@ class TrainStatistics:
     label_counts: np.ndarray
     predicted_counts: np.ndarray
     correct_counts: np.ndarray
-    label_sums: np.ndarray
-    correct_sums: np.ndarray
-    second: np.ndarray
-    softmax_sums: np.ndarray
+    label_sums: Array
+    correct_sums: Array
+    second: Array
+    softmax_sums: Array
     max_logit_sum: float
     gram_predicted: tuple[np.ndarray, np.ndarray] | None
     gram_labelled: tuple[np.ndarray, np.ndarray] | None
-    features: np.ndarray
-    energies: np.ndarray
-    keys: np.ndarray
+    features: Array
+    energies: Array
+    keys: Array
     layer_means: np.ndarray | None
     histogram: np.ndarray | None
     bank_fraction: float = 1.0
@@ -67,7 +69,7 @@ class TrainStatistics:
     @classmethod
     def collect(
         cls, batches: Outputs | Iterable[Outputs], head: Head, *, bank_fraction: float = 1.0, seed: int = 0,
-        block: int = BLOCK,
+        block: int = BLOCK, needs: frozenset[str] | None = None,
     ) -> TrainStatistics:  # fmt: skip
         """Statistics of one `Outputs` or of an iterable of them, in one streaming sweep.
 
@@ -80,6 +82,8 @@ class TrainStatistics:
           bank_fraction: share of the features to keep for KNN and NNGuide, in (0, 1]; 1 keeps all.
           seed: which share.
           block: rows a step.
+          needs: the statistics to keep, of `oodjax.accumulate.STATISTICS` (`detectors.reads(names)` says which some
+            detectors read); None keeps all.
 
         Raises:
           ValueError: no samples; labels missing or out of range; NaN or infinite values; shapes that do not fit.
@@ -89,14 +93,14 @@ class TrainStatistics:
         if block < 1:
             raise ValueError(f"block must be at least 1, got {block}")
         state: Accumulator | None = None
-        rows, bank = 0, BankBuilder(bank_fraction, seed)
+        rows, bank = 0, BankBuilder(bank_fraction, seed, needs)
         for outputs in [batches] if isinstance(batches, Outputs) else batches:
             _check(outputs, head)
             outputs = canonical(outputs, host=True)
             rows = max(rows, min(block, len(outputs)))
             for row in range(0, len(outputs), rows):
                 part, mask = pad(outputs[row : row + rows], rows)
-                state = start(part, mask) if state is None else state
+                state = start(part, mask, needs) if state is None else state
                 state = step(state, part, mask)
             bank.add(outputs)
         if state is None:
@@ -104,20 +108,11 @@ class TrainStatistics:
         return cls.finalize(state, bank, head)
 
     @classmethod
-    def finalize(cls, state: Accumulator, bank: BankBuilder, head: Head) -> TrainStatistics:
-        """The statistics of what `state` and `bank` have seen."""
-        host: dict[str, Any] = {}
-        for field in dataclasses.fields(state):
-            value = getattr(state, field.name)
-            if field.name.startswith("gram"):
-                host[field.name] = None if value is None else tuple(np.asarray(v) for v in value)
-            else:
-                array = np.asarray(value)
-                host[field.name] = array.astype(np.int64 if array.dtype == np.int32 else np.float64)
-        for name in ("label_sums", "correct_sums", "second", "softmax_sums", "max_logit_sum"):
-            host[name] = host[name].sum(axis=0)
+    def finalize(cls, state: Accumulator, bank: BankBuilder | Bank, head: Head) -> TrainStatistics:
+        """The statistics of what `state` (of one device, of a mesh, or merged on the host) and `bank` have seen."""
+        rows = bank.build() if isinstance(bank, BankBuilder) else bank
         head = Head(jnp.asarray(head.kernel, jnp.float32), jnp.asarray(head.bias, jnp.float32))
-        return cls(head=head, **host, **bank.build(), bank_fraction=bank.fraction, seed=bank.seed)
+        return cls(head=head, **_fields(merge(state)), **_fields(rows))
 
     def merge(self, other: TrainStatistics) -> TrainStatistics:
         """The statistics of the union of both sets of samples.
@@ -126,28 +121,19 @@ class TrainStatistics:
           ValueError: heads, shapes, fields or bank settings differ.
         """
         _check_mergeable(self, other)
-        shift = other.origin - self.origin
-        spread = np.outer(other.label_sums.sum(axis=0), shift)
-        moved = other.second + spread + spread.T + other.count * np.outer(shift, shift)
-        gram: dict[str, Any] = {
-            name: None if a is None else (np.minimum(a[0], b[0]), np.maximum(a[1], b[1]))
-            for name in ("gram_predicted", "gram_labelled")
-            for a, b in [(getattr(self, name), getattr(other, name))]
-        }
+        parts = [Accumulator(**{f.name: getattr(s, f.name) for f in fields(Accumulator)}) for s in (self, other)]
         joined: dict[str, Any] = {
             name: None if getattr(self, name) is None else np.concatenate([getattr(self, name), getattr(other, name)])
             for name in ("features", "energies", "keys", "layer_means")
         }
-        sums: dict[str, Any] = {
-            name: getattr(self, name) + getattr(other, name)
-            for name in ("label_counts", "predicted_counts", "correct_counts", "softmax_sums", "max_logit_sum")
-        }
-        return dataclasses.replace(
-            self, **gram, **joined, **sums, second=self.second + moved,
-            label_sums=self.label_sums + other.label_sums + other.label_counts[:, None] * shift,
-            correct_sums=self.correct_sums + other.correct_sums + other.correct_counts[:, None] * shift,
-            histogram=None if self.histogram is None else self.histogram + other.histogram,
-        )  # fmt: skip
+        histogram = None if self.histogram is None else self.histogram + other.histogram
+        return dataclasses.replace(self, **_fields(merge_accumulators(parts)), **joined, histogram=histogram)
+
+    @property
+    def kept(self) -> frozenset[str]:
+        """The names of `oodjax.accumulate.STATISTICS` that are there."""
+        held = {name for name in (*SUMS, "features", "layer_means") if getattr(self, name) is not None}
+        return frozenset(held | ({"gram"} if self.gram_predicted is not None else set()))
 
     # Derived quantities, each computed once.
 
@@ -215,25 +201,23 @@ class TrainStatistics:
         offset = self.mean - center
         return self.total_covariance + np.outer(offset, offset)
 
-    def activation_percentile(self, q: float) -> float:
-        """The q-th percentile (0..100) of all training activations pooled, as numpy.percentile defines it.
+    def activation_percentiles(self, qs: Sequence[float]) -> list[float]:
+        """Percentiles (0..100) of all training activations pooled, as numpy.percentile defines them.
 
-        Exact when the bank holds every sample; else from the histogram, with a relative error below 2**-11.
+        Exact when the bank holds every sample, and then two passes over it serve all of them; else from the
+        histogram, with a relative error below 2**-11.
         """
-        if self.histogram is None:
-            return float(np.percentile(self.features, q))
-        histogram, ends = self.histogram, np.cumsum(self.histogram)
+        if self.histogram is not None:
+            return [from_histogram(self.histogram, q) for q in qs]
+        return self._percentiles(qs)
 
-        def ranked(rank: int) -> float:
-            slot = int(np.searchsorted(ends, rank, side="right"))
-            low, high = bin_edges(slot)
-            inside = rank - (ends[slot] - histogram[slot])
-            return low + (high - low) * (inside + 0.5) / histogram[slot]
+    @cached_property
+    def _percentiles(self) -> Percentiles:
+        return Percentiles(self.features)
 
-        position = q / 100 * (ends[-1] - 1)
-        rank = int(position)
-        low, high = ranked(rank), ranked(min(rank + 1, int(ends[-1]) - 1))  # they may lie slots apart
-        return float(low + (high - low) * (position - rank))
+    def activation_percentile(self, q: float) -> float:
+        """One of `activation_percentiles`."""
+        return self.activation_percentiles([q])[0]
 
     @cached_property
     def normalized_features(self) -> jax.Array:
@@ -243,6 +227,11 @@ class TrainStatistics:
     def bank_subset(self, size: int) -> np.ndarray:
         """Indices of `size` pseudo-random bank rows: those with the smallest keys, whatever the bank's order."""
         return np.argsort(self.keys, kind="stable")[:size]
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    """A record's fields by name, as they are."""
+    return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 def _check(outputs: Outputs, head: Head) -> None:
@@ -273,6 +262,8 @@ def _check_mergeable(a: TrainStatistics, b: TrainStatistics) -> None:
         )
     if not (np.array_equal(a.head.kernel, b.head.kernel) and np.array_equal(a.head.bias, b.head.bias)):
         raise ValueError("merge: the two statistics belong to different heads")
+    if a.kept - {"gram", "layer_means"} != b.kept - {"gram", "layer_means"}:
+        raise ValueError(f"merge: the statistics kept differ: {sorted(a.kept)} and {sorted(b.kept)}")
     for name in ("gram_predicted", "layer_means"):
         x, y = getattr(a, name), getattr(b, name)
         shapes = [None if v is None else np.shape(v[0])[-2:] for v in (x, y)]

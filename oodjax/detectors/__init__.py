@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from oodjax.detectors import classification, feature, gradient, hybrid, intermediate  # noqa: F401 - they register
 from oodjax.detectors.base import METHODS, Detector, Method, score_all
 
-__all__ = ["NAMES", "Detector", "Method", "create", "families", "grid", "score_all", "search_space"]
+__all__ = ["NAMES", "Detector", "Method", "create", "families", "grid", "reads", "score_all", "search_space"]
 
 NAMES: tuple[str, ...] = (
     "msp", "mls", "ebo", "odin", "tempscale", "klm", "gen", "mds", "rmds", "knn", "she", "vim", "ash", "react", "dice",
@@ -39,6 +40,11 @@ def create(name: str, **hyperparameters: Any) -> Detector:
 def grid(name: str) -> list[dict[str, Any]]:
     """The study's search space of a detector: a list of keyword dicts for `create`, [{}] when it has none."""
     return [dict(point) for point in _method(name).grid]
+
+
+def reads(names: Iterable[str]) -> frozenset[str]:
+    """The training statistics that these detectors' fits read: the `needs` of `TrainStatistics.collect`."""
+    return frozenset(read for name in names for read in _method(name).reads)
 
 
 def families() -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from oodjax.accumulate import STATISTICS
 from oodjax.outputs import Outputs, canonical, check_finite, require
 from oodjax.statistics import TrainStatistics
 
@@ -26,6 +27,8 @@ class Method:
       score: (params, outputs, **options) -> (n,) float32; pure and traceable; higher = more ID.
       needs: the fields of `Outputs` that `score` reads.
       fit: (stats, validation, **options) -> params, a pytree of arrays; None when there is nothing to fit.
+      reads: the statistics that `fit`, `resolve` and `limit` read, of `oodjax.accumulate.STATISTICS`; the counts, the
+        largest logits and the head are always there. All of them unless a method says so.
       reads_validation: whether `fit` reads the logits and labels of the validation split.
       options: default of each hyper-parameter; None means that `resolve` chooses it from the training statistics.
       grid: the study's search space.
@@ -41,6 +44,7 @@ class Method:
     score: Callable[..., jax.Array]
     needs: tuple[str, ...] = ("logits",)
     fit: Callable[..., Any] | None = None
+    reads: tuple[str, ...] = STATISTICS
     reads_validation: bool = False
     options: Options = field(default_factory=dict)
     grid: tuple[Options, ...] = ({},)
@@ -108,6 +112,13 @@ class Detector:
           ValueError: the statistics lack what the method needs, or cannot carry its options.
         """
         method, options = self.method, self.options
+        # Whether there are maps to take these two from is for each method's `limit` to say.
+        lacking = sorted(set(method.reads) - stats.kept - {"gram", "layer_means"})
+        if lacking:
+            raise ValueError(
+                f"{self.name} reads {', '.join(lacking)} of the training statistics, which were collected without: "
+                f"collect them with needs=detectors.reads([{self.name!r}]), or with needs=None for all"
+            )
         if method.resolve is not None:
             options = method.resolve(stats, options)
         reason = None if method.limit is None else method.limit(stats, options)

@@ -101,14 +101,16 @@ def she_score(params: dict, outputs: Outputs) -> jax.Array:
     return (outputs.features * patterns).sum(axis=-1)
 
 
-_FEATURES = ("features",)
-register(Method("mds", FAMILY, mds_score, needs=_FEATURES, fit=mds_fit))
-register(Method("rmds", FAMILY, rmds_score, needs=_FEATURES, fit=rmds_fit))
+_FEATURES, _MOMENTS = ("features",), ("label_sums", "second")
+register(Method("mds", FAMILY, mds_score, needs=_FEATURES, fit=mds_fit, reads=_MOMENTS))
+register(Method("rmds", FAMILY, rmds_score, needs=_FEATURES, fit=rmds_fit, reads=_MOMENTS))
 register(
     Method(
         "knn", FAMILY, lambda params, outputs, **o: knn_score_many([(params, o)], outputs)[:, 0], needs=_FEATURES,
-        fit=knn_fit, options={"k": None}, check=knn_check, resolve=knn_resolve, limit=knn_limit,
+        fit=knn_fit, reads=("features",), options={"k": None}, check=knn_check, resolve=knn_resolve, limit=knn_limit,
         score_many=knn_score_many, grid=tuple({"k": k} for k in (50, 100, 200, 500, 1000)),
     )
 )  # fmt: skip
-register(Method("she", FAMILY, she_score, needs=("logits", "features"), fit=she_fit))
+register(
+    Method("she", FAMILY, she_score, needs=("logits", "features"), fit=she_fit, reads=("label_sums", "correct_sums"))
+)

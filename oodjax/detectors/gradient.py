@@ -21,4 +21,4 @@ def gradnorm_score(params: Any, outputs: Outputs) -> jax.Array:
     return jnp.abs(outputs.features).sum(axis=-1) * jnp.abs(p.shape[-1] * p - 1.0).sum(axis=-1)
 
 
-register(Method("gradnorm", "gradient", gradnorm_score, needs=("logits", "features")))
+register(Method("gradnorm", "gradient", gradnorm_score, needs=("logits", "features"), reads=()))

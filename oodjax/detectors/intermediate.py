@@ -124,12 +124,12 @@ def ats_score(params: dict, outputs: Outputs, tail: str) -> jax.Array:
 register(
     Method(
         "gram", FAMILY, gram_score, needs=("logits", "gram"), fit=gram_fit, check=gram_check, resolve=gram_resolve,
-        limit=gram_limit, options={"divide_by_confidence": True, "powers": tuple(range(1, 11))},
+        reads=("gram",), limit=gram_limit, options={"divide_by_confidence": True, "powers": tuple(range(1, 11))},
     )
 )  # fmt: skip
 register(
     Method(
         "ats", FAMILY, ats_score, needs=("logits", "layer_means"), fit=ats_fit, check=ats_check, limit=ats_limit,
-        options={"tail": "two-sided"},
+        reads=("layer_means",), options={"tail": "two-sided"},
     )
 )  # fmt: skip
