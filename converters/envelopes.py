@@ -18,7 +18,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from converters.errors import ConversionError, problem
+import numpy as np
+
+from converters.errors import ConversionError, problem, shown
+from converters.programs import Placeholder
 
 OPERATIONS = ("strip", "strip-if-present", "drop-prefix", "drop", "rename", "regex")
 
@@ -86,8 +89,8 @@ class Envelope:
         """
         inside = self._inside(content, what)
         if not isinstance(inside, Mapping) or not inside:
-            raise problem(what, f"expected a table of tensors, found {_kind(inside) if inside else 'an empty one'}")
-        if odd := [("not a name:", repr(key)) for key in inside if not isinstance(key, str)]:
+            raise problem(what, _no_table(inside))
+        if odd := [("not a name:", _kind(key)) for key in inside if not isinstance(key, str)]:
             raise ConversionError(what, odd)
         tensors = self.rename(inside, what)
         if bad := [("not a plain tensor:", f"{k} ({_kind(v)})") for k, v in tensors.items() if not is_plain(v)]:
@@ -96,12 +99,12 @@ class Envelope:
 
     def _inside(self, content: Any, what: str) -> Any:
         if not isinstance(content, Mapping):
-            raise problem(what, f"expected a table of tensors, found {_kind(content)}")
+            raise problem(what, _no_table(content))
         for path in self.paths:
             if path in content:
                 return content[path]
         if self.required:
-            keys = ", ".join(repr(key) for key in list(content)[:8])
+            keys = ", ".join(repr(shown(key)) for key in list(content)[:8])
             raise problem(what, f"no {' or '.join(map(repr, self.paths))} in the file; it holds {keys or 'nothing'}")
         return content
 
@@ -146,12 +149,8 @@ def parse_second(text: str) -> tuple[str, Envelope]:
 
 
 def is_plain(value: Any) -> bool:
-    """A dense NumPy array or torch tensor of exactly these classes."""
-    kind = f"{type(value).__module__}.{type(value).__qualname__}"
-    if kind == "numpy.ndarray":
-        return True
-    plain = ("torch.Tensor", "torch.nn.parameter.Parameter")
-    return kind in plain and str(value.layout) == "torch.strided" and value.device.type == "cpu"
+    """A NumPy array, which is what every reader of files gives for a dense tensor."""
+    return type(value) is np.ndarray
 
 
 def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,5 +158,12 @@ def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]
     return {**first, **second}
 
 
+def _no_table(value: Any) -> str:
+    if isinstance(value, Placeholder):
+        save = "load it where its classes are and save its tensors: torch.save(model.state_dict(), PATH)"
+        return f"holds a whole {shown(value.described)}, not a table of tensors; {save}"
+    return f"expected a table of tensors, found {_kind(value) if value else 'an empty one'}"
+
+
 def _kind(value: Any) -> str:
-    return str(getattr(value, "described", type(value).__name__))
+    return shown(value.described) if isinstance(value, Placeholder) else type(value).__name__

@@ -1,8 +1,9 @@
-"""What goes wrong with a file: every problem of it in one error."""
+"""What goes wrong with a file: every problem of it in one error, in words that are safe to print."""
 
 from __future__ import annotations
 
 SHOWN = 3
+LONGEST = 160  # characters of a name; those of the architectures have up to 60
 
 
 class ConversionError(ValueError):
@@ -14,9 +15,9 @@ class ConversionError(ValueError):
     """
 
     def __init__(self, what: str, problems: list[tuple[str, str]]):
-        self.what = what
-        self.problems = problems
-        super().__init__(f"{what}: " + "; ".join(" ".join(problem).strip() for problem in problems))
+        self.what = escaped(what)
+        self.problems = [(escaped(kind), shown(detail)) for kind, detail in problems]
+        super().__init__(f"{self.what}: " + "; ".join(" ".join(problem).strip() for problem in self.problems))
 
     def summary(self) -> str:
         """The problems in one line that fits a terminal: the first few of each kind and how many more there are."""
@@ -33,3 +34,14 @@ class ConversionError(ValueError):
 def problem(what: str, text: str) -> ConversionError:
     """An error with a single problem."""
     return ConversionError(what, [(text, "")])
+
+
+def escaped(text: str) -> str:
+    """`text` with everything that a terminal would not print as a character written as an escape, on one line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def shown(name: object) -> str:
+    """A name out of a file, as it may be printed: escaped, and cut where it is longer than any honest one."""
+    text = str(name) if isinstance(name, str) else type(name).__name__
+    return escaped(text) if len(text) <= LONGEST else f"{escaped(text[:LONGEST])}... ({len(text)} characters)"

@@ -1,148 +1,142 @@
-"""Reads torch's files without running anything in them: tensors are rebuilt, everything else becomes a placeholder."""
+"""Reads torch's files without torch and without running anything in them."""
 
 from __future__ import annotations
 
 import io
-import pickle
+import struct
 import tarfile
-import types
-import warnings
 import zipfile
-from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from converters.errors import problem
+from converters.archives import open_archive, read_member, refuse_compressed
+from converters.errors import problem, shown
+from converters.programs import Global, Placeholder, Program, ProgramError
+from converters.tensors import Storage, builders, storage_of
 
-_TENSOR_BUILDERS = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter")
+__all__ = ["Placeholder", "read_pickle"]
 
-
-class Placeholder:
-    """Stands for an object that was not built. It takes whatever a pickle does to it and does nothing."""
-
-    described = "an object"
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Placeholder:
-        return super().__new__(cls)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Placeholder:
-        return self
-
-    def __setstate__(self, state: Any) -> None: ...
-
-    def __setitem__(self, key: Any, value: Any) -> None: ...
-
-    def append(self, value: Any) -> None: ...
-
-    def extend(self, values: Any) -> None: ...
-
-    def add(self, value: Any) -> None: ...
-
-
-class _Builder:
-    """One of torch's functions that put a tensor together; a pickle can call it and do nothing else with it."""
-
-    __slots__ = ("_build",)
-    _build: Any
-
-    def __init__(self, build: Any) -> None:
-        object.__setattr__(self, "_build", build)
-
-    def __call__(self, *args: Any) -> Any:
-        return self._build(*args)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise pickle.UnpicklingError(f"the file tries to change {name!r} of a function")
-
-
-class _Records:
-    """The restricted unpickler as a module, as `torch.load` wants it, and what it replaced."""
-
-    def __init__(self) -> None:
-        self.replaced: dict[str, int] = {}
-
-    def find(self, module: str, name: str) -> Any:
-        import torch
-
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if module == "torch._utils" and name in _TENSOR_BUILDERS:
-            return _Builder(getattr(torch._utils, name))
-        if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
-            return getattr(torch, name)
-        if (module, name) == ("torch", "Size"):
-            return torch.Size
-        full = f"{module}.{name}"
-        self.replaced[full] = self.replaced.get(full, 0) + 1
-        return type("Placeholder", (Placeholder,), {"described": f"object of {full}", "__slots__": ()})
-
-    def module(self) -> Any:
-        find = self.find
-
-        class Unpickler(pickle.Unpickler):
-            def find_class(self, module: str, name: str) -> Any:
-                return find(module, name)
-
-        def load(file: Any, **options: Any) -> Any:
-            return Unpickler(file, **options).load()
-
-        return types.SimpleNamespace(
-            __name__="restricted", Unpickler=Unpickler, load=load, UnpicklingError=pickle.UnpicklingError
-        )
+MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+SHOWN = 12
+BIG_ENDIAN = "was written on a big-endian machine: load it with torch and save it again on a usual one"
 
 
 def read_pickle(path: Path) -> tuple[Any, str]:
     """What a `.pth`, `.pth.tar` or `.ckpt` file holds, and a line on what was left out ("" for nothing).
 
-    First `torch.load(weights_only=True)`; where the file carries more than tensors, an unpickler of our own that knows
-    torch's tensor builders and nothing else.
+    Tensors become NumPy arrays with the values that `torch.load` gives, objects of other classes placeholders. Read are
+    the zip files of torch 1.6 and later and the plain pickles before that.
 
     Raises:
-      ConversionError: torch is missing, or the file is not one of torch's or damaged.
+      ConversionError: not one of torch's files, damaged, or of parts that claim more than the file holds.
     """
+    with path.open("rb") as file:
+        start = file.read(4)
     try:
-        import torch
-    except ImportError as error:
-        raise problem(str(path), "reading it needs torch: pip install 'oodjax[convert]'") from error
-    _refuse_other_kinds(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch announces changes of its own formats
-        try:
-            return torch.load(path, map_location="cpu", weights_only=True), ""
-        except pickle.UnpicklingError:
-            pass
-        except Exception as error:  # torch raises many types for a damaged file
-            raise problem(str(path), f"cannot be read, damaged or truncated ({_first_line(error)})") from error
-        records = _Records()
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=False, pickle_module=records.module())
-        except Exception as error:
-            raise problem(str(path), f"cannot be read without running code of it ({_first_line(error)})") from error
-    found = ", ".join(sorted(records.replaced))
-    note = f"{path.name} holds more than tensors; replaced by inert placeholders: {found}" if found else ""
+        if start == b"PK\x03\x04":
+            content, replaced = _read_zip(path)
+        elif start[:1] == b"\x80" and not tarfile.is_tarfile(path):
+            content, replaced = _read_legacy(path)
+        else:
+            raise problem(str(path), "is not a torch file")
+    except ProgramError as error:
+        raise problem(str(path), f"cannot be read, damaged or truncated ({error})") from error
+    names = [shown(name) for name in sorted(replaced)]
+    found = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    note = f"{shown(path.name)} holds more than tensors; replaced by inert placeholders: {found}" if found else ""
     return content, note
 
 
-def _refuse_other_kinds(path: Path) -> None:
-    """Only torch's zip files and its older plain pickles may reach `torch.load`: not its tar files, not TorchScript."""
-    with path.open("rb") as file:
-        start = file.read(4)
-    if start.startswith(b"PK\x03\x04"):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                members = archive.namelist()
-        except (zipfile.BadZipFile, OSError) as error:
-            raise problem(str(path), "damaged or truncated: its table of contents is missing") from error
-        if any(name.endswith("/constants.pkl") for name in members):
-            raise problem(str(path), "is a TorchScript program, not a table of tensors")
-        if not any(name.endswith("/data.pkl") for name in members):
-            raise problem(str(path), "is a zip file but none of torch's; unpack it and name the file inside")
-    elif not start.startswith(b"\x80") or tarfile.is_tarfile(path):
-        raise problem(str(path), "is not a torch file")
+def _read_zip(path: Path) -> tuple[Any, set[str]]:
+    with open_archive(path) as archive:
+        root = _root(path, archive)
+        refuse_compressed(path, archive)
+        names = set(archive.namelist())
+        if f"{root}/byteorder" in names and read_member(archive, f"{root}/byteorder") != b"little":
+            raise problem(str(path), BIG_ENDIAN)
+        kept: dict[str, bytes] = {}
+
+        def read(storage: Storage) -> bytes:
+            name = f"{root}/data/{storage.key}"
+            if name not in names:
+                raise ProgramError(f"the storage {shown(storage.key)} is missing")
+            if storage.key not in kept:
+                kept[storage.key] = read_member(archive, name)
+            if storage.dtype is None or len(kept[storage.key]) != storage.length * storage.dtype.itemsize:
+                raise ProgramError(f"the storage {shown(storage.key)} is not as long as the tensors say")
+            return kept[storage.key]
+
+        stream = io.BytesIO(read_member(archive, f"{root}/data.pkl"))
+        program = Program(builders(read, path.stat().st_size), storage_of)
+        return program.run(stream), program.replaced
 
 
-def _first_line(error: Exception) -> str:
-    text = io.StringIO(str(error)).readline().strip()
-    return f"{type(error).__name__}: {text}"[:200]
+def _root(path: Path, archive: zipfile.ZipFile) -> str:
+    """The folder in which torch keeps everything."""
+    members = archive.namelist()
+    if any(name.endswith("/constants.pkl") for name in members):
+        raise problem(str(path), "is a TorchScript program, not a table of tensors")
+    found = [name for name in members if name.endswith("/data.pkl")]
+    if len(found) != 1:
+        raise problem(str(path), "is a zip file but none of torch's; unpack it and name the file inside")
+    return found[0].removesuffix("/data.pkl")
+
+
+def _read_legacy(path: Path) -> tuple[Any, set[str]]:
+    """Magic number, protocol, facts on the machine, the content, the keys of the storages, and then their bytes.
+
+    The content says of which types the storages are, so it is read twice: for them, and once they are found.
+    """
+    content = path.read_bytes()
+    stream = io.BytesIO(content)
+    if _plain(stream) != MAGIC or _plain(stream) != PROTOCOL:
+        raise ProgramError("it lacks the beginning of a torch file")
+    machine = _plain(stream)
+    if type(machine) is not dict or machine.get("little_endian") is not True:
+        raise problem(str(path), BIG_ENDIAN)
+    described: dict[str, Storage] = {}
+
+    def persistent(identity: Any) -> Any:
+        if type(identity) is tuple and len(identity) == 4 and identity[0] == "module":
+            return identity[1] if isinstance(identity[1], Global) else Placeholder()
+        storage = storage_of(identity)
+        first = described.setdefault(storage.key, storage)
+        if (first.kind, first.length) != (storage.kind, storage.length):
+            raise ProgramError(f"the storage {shown(storage.key)} has two types or lengths")
+        return storage
+
+    start = stream.tell()
+    Program({}, persistent).run(stream)
+    found = _storages(content, stream, described)
+
+    def read(storage: Storage) -> Any:
+        if storage.key not in found:
+            raise ProgramError(f"the storage {shown(storage.key)} is missing")
+        return found[storage.key]
+
+    stream.seek(start)
+    program = Program(builders(read, len(content)), persistent)
+    return program.run(stream), program.replaced
+
+
+def _plain(stream: BinaryIO) -> Any:
+    """A pickle of plain values."""
+    return Program({}, lambda identity: Placeholder()).run(stream)
+
+
+def _storages(content: bytes, stream: BinaryIO, described: dict[str, Storage]) -> dict[str, memoryview]:
+    keys = _plain(stream)
+    if type(keys) is not list or not all(isinstance(key, str) and key in described for key in keys):
+        raise ProgramError("its list of storages does not fit")
+    found: dict[str, memoryview] = {}
+    position = stream.tell()
+    for key in keys:
+        storage = described[key]
+        if storage.dtype is None:
+            raise ProgramError(f"it holds numbers of {storage.kind.replace(' ', '.')}, which NumPy has not")
+        end = position + 8 + storage.length * storage.dtype.itemsize
+        if key in found or end > len(content) or struct.unpack_from("<q", content, position)[0] != storage.length:
+            raise ProgramError(f"the storage {shown(key)} is not as long as the tensors say")
+        found[key] = memoryview(content)[position + 8 : end]
+        position = end
+    return found

@@ -71,7 +71,7 @@ def outputs(layout: str, state_dict: Mapping[str, Any], images: np.ndarray) -> t
     classes = next(len(state_dict[key]) for key in ("fc.bias", "head.bias", "heads.head.bias") if key in state_dict)
     model = build(layout, classes)
     counters = {key: value for key, value in model.state_dict().items() if key.endswith("num_batches_tracked")}
-    tensors = {key: torch.as_tensor(value) for key, value in state_dict.items()}
+    tensors = {key: torch.as_tensor(_own(value)) for key, value in state_dict.items()}
     model.load_state_dict(counters | {_current(key): value for key, value in tensors.items()})
     found: list[Any] = []
     head = next(getattr(model, name) for name in ("fc", "head", "heads") if hasattr(model, name))
@@ -80,6 +80,13 @@ def outputs(layout: str, state_dict: Mapping[str, Any], images: np.ndarray) -> t
         logits = model(torch.as_tensor(np.ascontiguousarray(images.transpose(0, 3, 1, 2))))
     handle.remove()
     return logits.numpy(), found[0].numpy()
+
+
+def _own(value: Any) -> Any:
+    """An array that torch may take over: a copy, in float32 where NumPy's number is none of torch's."""
+    if not isinstance(value, np.ndarray):
+        return value
+    return value.astype(np.float32) if value.dtype.name == "bfloat16" else value.copy()
 
 
 def _current(key: str) -> str:

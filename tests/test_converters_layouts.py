@@ -57,7 +57,7 @@ def test_counters_may_be_absent() -> None:
         ("", "", [1], "found list"),
         ("a", "", {"a": 3}, "found int"),
         ("", "", {"a": np.zeros(1), "epoch": 3}, r"not a plain tensor: epoch \(int\)"),
-        ("", "", {1: np.zeros(1)}, "not a name: 1"),
+        ("", "", {1: np.zeros(1)}, "not a name: int"),
         ("", "strip:module.", {"a": np.zeros(1)}, "no key starts with 'module.'"),
         ("", "strip:m.", {"m.a": np.zeros(1), "a": np.zeros(1)}, r"two keys become a \(m.a and a\)"),
     ],
