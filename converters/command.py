@@ -15,7 +15,7 @@ from converters import config, fetch, files
 from converters.config import Config
 from converters.convert import convert, head_outputs
 from converters.envelopes import Envelope, is_plain, merge, parse_second
-from converters.errors import ConversionError, problem
+from converters.errors import ConversionError, problem, shown
 from converters.rules import VERSION, Layout, find_layout
 from converters.verify import drifts
 from oodjax import zoo
@@ -90,7 +90,7 @@ def read(path: Path, envelope: Envelope, say: Say) -> tuple[dict[str, Any], Take
         say(note)
     tensors = envelope.open(content, str(path))
     key = next((choice for choice in envelope.paths if choice in content), "")
-    left = [str(name) for name, value in content.items() if name != key and _holds_tensors(value)]
+    left = [shown(name) for name, value in content.items() if name != key and _holds_tensors(value)]
     return tensors, Taken(path.name, key, tuple(left))
 
 
@@ -190,7 +190,7 @@ def _write(
     shapes = {name: list(array.shape) for name, array in checkpoint.flat_arrays(model).items()}
     manifest = {
         "architecture": layout.architecture, "layout": layout.name, "rules": VERSION,
-        "source": [{"file": path.name, "sha256": files.sha256(path)} for path in paths],
+        "source": [{"file": part.name, "sha256": files.sha256(part)} for path in paths for part in files.parts(path)],
         "tensors": [dataclasses.asdict(where) for where in taken],
         "mean": facts.mean, "std": facts.std, "resize": facts.resize, "crop": facts.crop,
         "interpolation": facts.interpolation, "epsilon": model.config.epsilon, "origins": dict(facts.origins),
@@ -235,7 +235,7 @@ def is_current(entry: zoo.Checkpoint, paths: Sequence[Path], to: Path) -> bool:
     stated = (manifest.get("layout"), manifest.get("mean"), manifest.get("std"), manifest.get("rules"))
     if stated != (entry.layout, list(entry.mean), list(entry.std), VERSION):
         return False
-    return made_from == [files.sha256(path) for path in paths]
+    return made_from == [files.sha256(part) for path in paths for part in files.parts(path)]
 
 
 def table() -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +12,21 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+import ml_dtypes  # noqa: F401  safetensors finds bfloat16 by the name that this gives to NumPy
+from safetensors import SafetensorError, safe_open
+
+from converters import shards
+from converters.archives import open_archive, refuse_encrypted
 from converters.envelopes import parse_second
-from converters.errors import problem
+from converters.errors import problem, shown
 from converters.pickles import read_pickle
+from converters.programs import Placeholder
 from oodjax import zoo
 
 SUFFIXES = (".safetensors", ".pth", ".pth.tar", ".ckpt", ".pt", ".bin")
+LONGEST_HEADER = 8 * 2**20  # bytes; a tensor takes some 100
+SAFETENSORS_TYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL", "C64")
+SHRINKS = 4  # weights lose some tenths in a zip file, and half where they were rounded to 16 bits
 
 
 def read_file(path: Path) -> tuple[Any, str]:
@@ -39,19 +47,42 @@ def read_file(path: Path) -> tuple[Any, str]:
         raise problem(str(path), "is a web page, not weights: the download asked for a login or a confirmation")
     if start.startswith(b"version https://git-lfs"):
         raise problem(str(path), "is a git-lfs pointer, not weights: fetch the file itself")
+    return shards.read(path, _read_single) if shards.is_index(path) else _read_single(path)
+
+
+def _read_single(path: Path) -> tuple[Any, str]:
+    with path.open("rb") as file:
+        start = file.read(9)
     if start[8:9] == b"{" and start[:4] != b"PK\x03\x04":
         return _read_safetensors(path), ""
     return read_pickle(path)
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
+    """Names -> arrays, and placeholders where NumPy has no such type."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > LONGEST_HEADER:
+        raise problem(str(path), f"damaged safetensors file: its header claims {length:,} bytes")
+    found: dict[str, Any] = {}
     try:
-        return load_file(path)
+        with safe_open(path, "np") as file:
+            for key in file.keys():
+                kind = file.get_slice(key).get_dtype()
+                plain = kind in SAFETENSORS_TYPES
+                found[key] = (
+                    file.get_tensor(key)
+                    if plain
+                    else Placeholder(f"numbers of type {kind}, which need their scales; save it as float32")
+                )
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise problem(str(path), f"damaged or truncated safetensors file ({error})") from error
+        raise problem(str(path), f"damaged or truncated safetensors file ({shown(str(error))})") from error
+    return found
+
+
+def parts(path: Path) -> list[Path]:
+    """The files that are read with `path`: itself, and the shards if it is an index of them."""
+    return [path, *shards.beside(path)] if shards.is_index(path) else [path]
 
 
 def sha256(path: Path) -> str:
@@ -109,14 +140,17 @@ def _first(folder: Path, names: list[str]) -> Path | None:
 
 def _unpack(downloads: Path, member: str, folder: Path) -> Path | None:
     for path in sorted(downloads.glob("*.zip")):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                inside = next((name for name in archive.namelist() if f"/{name}".endswith(f"/{member}")), None)
-                if inside:
-                    target = folder / Path(member).name
-                    with archive.open(inside) as source, target.open("wb") as file:
-                        shutil.copyfileobj(source, file)
-                    return target
-        except zipfile.BadZipFile as error:
-            raise problem(str(path), "damaged or truncated zip file") from error
+        with open_archive(path) as archive:
+            inside = next((info for info in archive.infolist() if f"/{info.filename}".endswith(f"/{member}")), None)
+            if inside is None:
+                continue
+            refuse_encrypted(path, inside)
+            if inside.file_size > SHRINKS * path.stat().st_size:
+                raise problem(
+                    str(path), f"damaged zip file: {shown(inside.filename)} claims {inside.file_size:,} bytes"
+                )
+            target = folder / Path(member).name
+            with archive.open(inside) as source, target.open("wb") as file:
+                shutil.copyfileobj(source, file)
+            return target
     return None
