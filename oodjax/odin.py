@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from oodjax.softmax import confidence
+
 
 def odin_scores(
     apply_fn: Callable[[jax.Array], jax.Array],
@@ -19,8 +21,10 @@ def odin_scores(
     """ODIN for every temperature and noise (Liang et al., ICLR 2018, eqs. 1-3).
 
     x' = x - noise * s / std with s the sign (+1 at 0) of the gradient of the cross-entropy at temperature T against
-    the predicted class; the score is max softmax(z(x') / T). The network is linearised once; each temperature's
-    gradient is pulled back through it with respect to the images alone; then one forward pass for each pair.
+    the predicted class; the score is max softmax(z(x') / T), given as log(p / mean of the others), which puts samples
+    in the same order and neither saturates nor cancels in float32 (`oodjax.softmax.confidence`). The network is
+    linearised once; each temperature's gradient is pulled back through it with respect to the images alone; then one
+    forward pass for each pair.
 
     Args:
       apply_fn: normalised images -> (n, K) logits; traceable; treats samples independently.
@@ -30,7 +34,7 @@ def odin_scores(
       input_std: (C,) per-channel standard deviation of the normalisation.
 
     Returns:
-      (n, T, E) float32 scores in 0..1.
+      (n, T, E) float32 scores from 0 (uniform) to infinity; the probability is 1 / (1 + (K - 1) exp(-score)).
 
     Raises:
       ValueError: no temperature or noise, a temperature that is not positive, or a std of another length.
@@ -60,9 +64,11 @@ def perturbed_scores(
     """
     logits, pull_back, rest = jax.vjp(apply_fn, images, has_aux=True)
     z = logits.astype(jnp.float32)
-    target = jax.nn.one_hot(jnp.argmax(z, axis=-1), z.shape[-1], dtype=jnp.float32)
-    # d CE(z/T)/dz up to the positive factor 1/T, which no sign depends on.
-    cotangents = jax.nn.softmax(z[None] / temperatures[:, None, None], axis=-1) - target[None]
+    top = jax.nn.one_hot(jnp.argmax(z, axis=-1), z.shape[-1], dtype=bool)
+    gaps = (z - z.max(axis=-1, keepdims=True))[None] / temperatures[:, None, None]
+    # d CE(z/T)/dz up to the positive factor (1 - p)/T, which no sign depends on and which would underflow.
+    others = jnp.where(top[None], jnp.finfo(jnp.float32).min, gaps)
+    cotangents = jax.nn.softmax(others, axis=-1) - top[None].astype(jnp.float32)
     # Written out, not mapped: XLA runs convolution gradients inside a loop at half their speed on a CPU. The forward
     # passes below keep their speed in one, and a loop compiles once for all of them.
     gradients = jnp.stack([pull_back(cotangent.astype(logits.dtype))[0] for cotangent in cotangents])
@@ -71,7 +77,7 @@ def perturbed_scores(
     def perturbed(pair):
         row, size = pair // len(noises), noises[pair % len(noises)]
         z = apply_fn(images - size * step[row])[0].astype(jnp.float32)
-        return jax.nn.softmax(z / temperatures[row], axis=-1).max(axis=-1)
+        return confidence(z, temperatures[row])
 
     scores = jax.lax.map(perturbed, jnp.arange(len(temperatures) * len(noises)))
     return scores.T.reshape(len(images), len(temperatures), len(noises)), (logits, rest)

@@ -121,8 +121,14 @@ def predictions(outputs) -> np.ndarray:
 # Classification
 
 
+def confidence(z) -> float:
+    """log of the largest probability over the mean of the others, the package's form of the largest probability."""
+    top = int(np.argmax(z))
+    return z[top] - lse(np.delete(z, top)) + float(np.log(len(z) - 1)) if len(z) > 1 else 0.0
+
+
 def msp(p):
-    return [softmax(z).max() for z in f64(p.test.logits)]
+    return [confidence(z) for z in f64(p.test.logits)]
 
 
 def mls(p):
@@ -143,7 +149,8 @@ def best_temperature(logits, labels) -> float:
     def slope(beta):
         return np.mean([(softmax(beta * z) * z).sum() - z[y] for z, y in zip(logits, labels, strict=True)])
 
-    low, high = 1e-3, 1e3
+    spread = np.std(logits, axis=1).mean() or 1.0
+    low, high = 1e-3 / spread, 1e3 / spread
     for _ in range(60):
         middle = np.sqrt(low * high)
         low, high = (middle, high) if slope(middle) < 0 else (low, middle)
@@ -152,7 +159,7 @@ def best_temperature(logits, labels) -> float:
 
 def tempscale(p):
     t = best_temperature(f64(p.val.logits), p.val.labels)
-    return [softmax(z / t).max() for z in f64(p.test.logits)]
+    return [confidence(z / t) for z in f64(p.test.logits)]
 
 
 def klm(p):
@@ -174,11 +181,12 @@ def gen(p, gamma=0.1, top_m=100):
     for z in f64(p.test.logits):
         order = np.argsort(-z)
         total = lse(z)
-        score = 0.0
+        logs = []
         for c in order[:top_m]:
             rest = np.delete(z, c)
-            score -= np.exp(gamma * ((z[c] - total) + (lse(rest) - total)))  # 1 - p_c is the sum of the others
-        scores.append(score)
+            logs.append(gamma * ((z[c] - total) + (lse(rest) - total)))  # 1 - p_c is the sum of the others
+        below = np.log(1e-20) - lse(np.array(logs))  # how the package goes on below 1e-20
+        scores.append(-np.exp(lse(np.array(logs))) if below <= 0 else -1e-20 / (1 + below))
     return scores
 
 

@@ -8,6 +8,7 @@ import golden
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracles
 import pytest
 
 import oodjax
@@ -18,7 +19,7 @@ STD = (0.2, 0.25, 0.3)
 
 @jax.jit
 def textbook(x: jax.Array, temperature: jax.Array, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """One image: its score, and the magnitude of its input gradient (where that is 0 in effect, a sign is chance)."""
+    """One image: the logits of its perturbed copy, and its input gradient."""
     predicted = jnp.argmax(golden.apply(x[None])[0])
 
     def loss(x):
@@ -27,7 +28,11 @@ def textbook(x: jax.Array, temperature: jax.Array, noise: jax.Array) -> tuple[ja
     gradient = jax.grad(loss)(x)
     sign = jnp.where(gradient >= 0, 1.0, -1.0)
     moved = x - noise * sign / jnp.asarray(STD)[None, None]
-    return jax.nn.softmax(golden.apply(moved[None])[0] / temperature).max(), gradient
+    return golden.apply(moved[None])[0], gradient
+
+
+def textbook_score(x: jax.Array, temperature: float, noise: float) -> float:
+    return oracles.confidence(np.asarray(textbook(x, temperature, noise)[0], np.float64) / temperature)
 
 
 @cache
@@ -39,7 +44,7 @@ def scores() -> np.ndarray:
 def test_every_temperature_and_noise_agrees_with_the_textbook():
     images, got = golden.images("test")[:4], scores()
     assert got.shape == (4, 4, 3) and got.dtype == jnp.float32
-    want = np.array([[[textbook(x, float(t), e)[0] for e in NOISES] for t in TEMPERATURES] for x in images])
+    want = np.array([[[textbook_score(x, float(t), e) for e in NOISES] for t in TEMPERATURES] for x in images])
     # At noise 0 only float32 rounding, of logits after five layers; with noise, a sign of a gradient next to 0 may
     # fall the other way, in one of 768 inputs: less than a hundredth of what the noise moves.
     np.testing.assert_allclose(got[..., 0], want[..., 0], rtol=1e-5)  # float32, other batch shape
@@ -59,11 +64,29 @@ def test_a_gradient_of_zero_counts_as_positive():
         return jnp.stack([3 * x[:, 0, 0, 0], jnp.zeros(len(x))], axis=1) + (x[:, 0, 1, 0] ** 2)[:, None]
 
     def at(x):
-        return float(jax.nn.softmax(apply(x))[0].max())
+        return oracles.confidence(np.asarray(apply(x)[0], np.float64))
 
     images = jnp.asarray([[[[1.0], [0.5]]]])
     got = oodjax.odin_scores(apply, images, (1,), (0.1,), (0.5,))
     assert float(got[0, 0, 0]) == pytest.approx(at(jnp.asarray([[[[1.2], [0.3]]]])), rel=1e-6)
+
+
+@pytest.mark.parametrize("sharpness", [1.0, 10.0, 30.0, 200.0])
+def test_a_certain_prediction_keeps_the_sign_of_its_gradient(sharpness):
+    """Float32 rounds p to 1 beyond a gap of 17, where 1 - p, and with it the gradient, would be 0."""
+
+    def apply(x):
+        return sharpness * jnp.stack([x[:, 0, 0, 0], -x[:, 0, 1, 0]], axis=1)
+
+    images = jnp.asarray([[[[1.0], [0.5]]]])  # both pixels raise the predicted class against the other
+    got = oodjax.odin_scores(apply, images, (1, 10), (0.1,), (0.5,))
+    np.testing.assert_allclose(got[0, :, 0], np.array([1, 0.1]) * sharpness * (1.2 + 0.7), rtol=1e-6)
+
+
+def test_scores_of_certain_samples_differ():
+    images = jnp.asarray([[[[20.0], [0.0]]], [[[30.0], [0.0]]]])
+    got = oodjax.odin_scores(lambda x: x[:, 0, :, 0], images, (1,), (0.0,), (1.0,))
+    np.testing.assert_allclose(got[:, 0, 0], [20, 30], rtol=1e-6)
 
 
 @pytest.mark.parametrize(("temperatures", "noises"), [((1,), (0.1,)), ((1, 10, 100, 1000), (0.0014, 0.0028))])

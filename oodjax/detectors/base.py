@@ -181,11 +181,6 @@ def _check_shapes(point: Detector, outputs: Outputs) -> None:
             raise ValueError(f"{point.name}: Outputs.{name} has shape ({got}), in training it had ({want})")
 
 
-def energy(logits: jax.Array) -> jax.Array:
-    """logsumexp over classes (Liu et al., NeurIPS 2020, eq. 4 with T = 1, negated)."""
-    return jax.nn.logsumexp(logits, axis=-1)
-
-
 def dot(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.matmul(a, b, precision="highest")
 

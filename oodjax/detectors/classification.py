@@ -8,11 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
-from oodjax.detectors.base import Method, check_count, check_number, energy, is_number, kth_largest, register
+from oodjax.detectors.base import Method, check_count, check_number, dot, is_number, kth_largest, register
 from oodjax.outputs import Outputs, check_finite
+from oodjax.softmax import confidence, energy, log_against_uniform, log_softmax
 from oodjax.statistics import TrainStatistics
 
 FAMILY = "classification"
@@ -20,10 +20,18 @@ FAMILY = "classification"
 ODIN_TEMPERATURES = (1, 10, 100, 1000)
 ODIN_NOISES = (0.0014, 0.0028)
 
+TEMPERATURE_RANGE = 1e3  # the fitted temperature, in units of the logits' spread
+SMALLEST = 1e-20  # GEN's sums are continued below, where powers would underflow
+FLAT = 0.05  # probabilities this close to 1 / K take KLM's form that does not cancel there
+
 
 def msp_score(params: Any, outputs: Outputs) -> jax.Array:
-    """Largest softmax probability (Hendrycks and Gimpel, ICLR 2017). Deviations: none."""
-    return jax.nn.softmax(outputs.logits, axis=-1).max(axis=-1)
+    """Largest softmax probability (Hendrycks and Gimpel, ICLR 2017), in 0 to infinity.
+
+    Deviations: the probability p is given as log(p / mean of the others), the same order without float32's rounding
+    of p to 1; p = 1 / (1 + (K - 1) exp(-score)). See `oodjax.softmax.confidence`.
+    """
+    return confidence(outputs.logits)
 
 
 def mls_score(params: Any, outputs: Outputs) -> jax.Array:
@@ -52,7 +60,8 @@ def odin_score(
 ) -> jax.Array:
     """ODIN (Liang et al., ICLR 2018, eqs. 1-3), looked up in `Outputs.odin`, which `oodjax.odin_scores` fills.
 
-    `temperatures` and `noises` name the axes of that array; the study's grid by default. Deviations: none.
+    `temperatures` and `noises` name the axes of that array; the study's grid by default. Deviations: the form of the
+    probability, as in `msp`.
     """
     got = outputs.odin.shape[1:]
     if got != (len(temperatures), len(noises)):
@@ -77,41 +86,62 @@ def tempscale_fit(stats: TrainStatistics, validation: Outputs | None) -> dict:
     logits, labels = logits[labels >= 0], labels[labels >= 0]
     if len(labels) == 0:
         raise ValueError("tempscale needs at least one ID validation sample (label 0 or above), got none")
-    own = logits[np.arange(len(labels)), labels]
+    return {"temperature": _best_temperature(logits, labels)}
+
+
+def _best_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The T that minimises the mean NLL of (n, K) float64 logits over T, within the range that `tempscale` states."""
+    from scipy.optimize import minimize_scalar  # here, since it takes longer to import than all detectors
+
+    spread = float(logits.std(axis=1).mean()) or 1.0
+    scaled = (logits - logits.max(axis=1, keepdims=True)) / spread
+    own = scaled[np.arange(len(labels)), labels]
 
     def nll(log_beta: float) -> float:
         beta = np.exp(log_beta)
-        return float((logsumexp(beta * logits, axis=1) - beta * own).mean())
+        return float((logsumexp(beta * scaled, axis=1) - beta * own).mean())
 
-    # Convex in beta = 1/T, so unimodal in its logarithm; T stays within 1e-3..1e3 where no optimum exists.
-    found = minimize_scalar(nll, bounds=(-np.log(1e3), np.log(1e3)), method="bounded", options={"xatol": 1e-10})
-    return {"temperature": np.exp(-found.x)}
+    # Convex in beta = 1/T, so unimodal in its logarithm; the range counts where no optimum exists.
+    limit = np.log(TEMPERATURE_RANGE)
+    found = minimize_scalar(nll, bounds=(-limit, limit), method="bounded", options={"xatol": 1e-10})
+    return spread * float(np.exp(-found.x))
 
 
 def tempscale_score(params: dict, outputs: Outputs) -> jax.Array:
     """Largest softmax probability at the temperature that minimises the validation NLL (Guo et al., ICML 2017).
 
-    Deviations: the exact optimum is found, within T = 1e-3..1e3.
+    Deviations: the exact optimum is found, within 1e-3 to 1e3 times the mean standard deviation of a validation
+    sample's logits; the form of the probability, as in `msp`.
     """
-    return jax.nn.softmax(outputs.logits / params["temperature"], axis=-1).max(axis=-1)
+    return confidence(outputs.logits, params["temperature"])
 
 
 def klm_fit(stats: TrainStatistics, validation: Outputs | None) -> dict:
     counts = stats.predicted_counts[:, None]
     templates = np.where(counts > 0, stats.softmax_sums / np.maximum(counts, 1), np.eye(stats.classes))
-    return {"log_templates": np.log(np.maximum(templates, np.finfo(np.float32).tiny))}
+    logs = np.log(np.maximum(templates, np.finfo(np.float32).tiny))
+    # A mean of probabilities next to 1 is what the others leave: they kept the digits that float32 rounded away.
+    top = templates.argmax(axis=1)[:, None]
+    rest = np.where(np.arange(stats.classes) == top, 0.0, templates).sum(axis=1, keepdims=True)
+    np.put_along_axis(logs, top, np.log1p(-rest.clip(max=1 - 1 / stats.classes)), axis=1)
+    against_uniform = logs + np.log(stats.classes)
+    return {"logs": logs, "against_uniform": against_uniform, "from_uniform": -against_uniform.mean(axis=1)}
 
 
 def klm_score(params: dict, outputs: Outputs) -> jax.Array:
     """- min_c KL(p || d_c), d_c the mean softmax of the samples predicted c (Hendrycks et al., ICML 2022, sec. 4).
 
+    A p next to uniform is taken as (1 + x) / K: the terms that are linear in x, which cancel, are left out.
     Deviations: the logarithm of a template is floored at that of float32's smallest normal number, so the
     divergence from a one-hot template stays finite.
     """
-    log_p = jax.nn.log_softmax(outputs.logits, axis=-1)
-    p = jnp.exp(log_p)
-    cross = jnp.matmul(p, params["log_templates"].T, precision="highest")
-    return -((p * jnp.where(p > 0, log_p, 0.0)).sum(axis=-1, keepdims=True) - cross).min(axis=-1)
+    log_p, relative = log_softmax(outputs.logits), log_against_uniform(outputs.logits)
+    p, x = jnp.exp(log_p), jnp.expm1(relative)
+    direct = (p * log_p).sum(axis=-1, keepdims=True) - dot(p, params["logs"].T)
+    entropy = (x**2 * (1 / 2 - x / 6 + x**2 / 12 - x**3 / 20)).mean(axis=-1, keepdims=True)  # of (1 + x) log(1 + x) - x
+    flat = entropy + params["from_uniform"][None, :] - dot(x, params["against_uniform"].T) / x.shape[-1]
+    is_flat = jnp.abs(x).max(axis=-1, keepdims=True) < FLAT
+    return -jnp.where(is_flat, flat, direct).min(axis=-1)
 
 
 def gen_check(gamma: float, top_m: int) -> None:
@@ -129,32 +159,36 @@ def gen_cap(stats: TrainStatistics, options: Any) -> dict:
 
 
 def gen_score_many(points: list, outputs: Outputs) -> jax.Array:
-    """- sum over the M largest p of (p (1 - p))^gamma (Liu et al., CVPR 2023, eq. 5). Deviations: none.
+    """- sum over the M largest p of (p (1 - p))^gamma (Liu et al., CVPR 2023, eq. 5).
 
     Powers are taken of logarithms, and 1 - p of the largest p is the sum of the others, so that neither a tiny p
     nor a p next to 1 loses its digits. The M largest are those above the M-th, found without a sort; one power per
-    gamma serves every M.
+    gamma serves every M. Deviations: a sum s below 1e-20, whose powers would underflow in float32, is given as
+    1e-20 / (1 + log(1e-20 / s)), which keeps the order.
     """
     z = outputs.logits
     classes = z.shape[1]
-    total = energy(z)[:, None]
-    log_p = z - total
+    log_p = log_softmax(z)
     top = jnp.arange(classes)[None, :] == jnp.argmax(z, axis=-1)[:, None]
-    log_others = energy(jnp.where(top, -jnp.inf, z))[:, None] - total
+    log_others = energy(jnp.where(top, jnp.finfo(jnp.float32).min, log_p))[:, None]
     log_product = log_p + jnp.where(top, log_others, jnp.log1p(-jnp.exp(log_p).clip(max=0.5)))
-    powers = {g: jnp.exp(g * log_product) for g in {o["gamma"] for _, o in points}}
+    largest = jnp.where(top, log_product, -jnp.inf).max(axis=-1)  # p (1 - p) is largest for the largest p
+    powers = {g: jnp.exp(g * (log_product - largest[:, None])) for g in {o["gamma"] for _, o in points}}
     sizes = {min(o["top_m"], classes) for _, o in points}
     limits = {m: kth_largest(z, m)[:, None] for m in sizes if m < classes}
 
     def summed(gamma: float, m: int) -> jax.Array:
         values = powers[gamma]
         if m == classes:
-            return values.sum(axis=-1)
+            return continued(gamma, values.sum(axis=-1))
         above, ties = z > limits[m], z == limits[m]
         value_at_limit = jnp.where(ties, values, 0.0).max(axis=-1)
-        return (
-            jnp.where(above, values, 0.0).sum(axis=-1) + (m - above.sum(axis=-1)).astype(jnp.float32) * value_at_limit
-        )
+        at_limit = (m - above.sum(axis=-1)).astype(jnp.float32) * value_at_limit
+        return continued(gamma, jnp.where(above, values, 0.0).sum(axis=-1) + at_limit)
+
+    def continued(gamma: float, total: jax.Array) -> jax.Array:
+        below = jnp.log(SMALLEST) - gamma * largest - jnp.log(total)
+        return jnp.where(below > 0, SMALLEST / (1 + below), jnp.exp(gamma * largest) * total)
 
     return jnp.stack([-summed(o["gamma"], min(o["top_m"], classes)) for _, o in points], axis=-1)
 

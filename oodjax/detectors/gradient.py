@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from oodjax.detectors.base import Method, register
 from oodjax.outputs import Outputs
+from oodjax.softmax import log_against_uniform
 
 
 def gradnorm_score(params: Any, outputs: Outputs) -> jax.Array:
@@ -17,8 +18,8 @@ def gradnorm_score(params: Any, outputs: Outputs) -> jax.Array:
     The gradient is the outer product of h and K p - 1, so its L1 norm is |h|_1 |K p - 1|_1: no backward pass.
     Deviations: the sum over classes, not the mean, as in OpenOOD.
     """
-    p = jax.nn.softmax(outputs.logits, axis=-1)
-    return jnp.abs(outputs.features).sum(axis=-1) * jnp.abs(p.shape[-1] * p - 1.0).sum(axis=-1)
+    excess = jnp.expm1(log_against_uniform(outputs.logits))  # K p - 1, which cancels where p is next to 1 / K
+    return jnp.abs(outputs.features).sum(axis=-1) * jnp.abs(excess).sum(axis=-1)
 
 
 register(Method("gradnorm", "gradient", gradnorm_score, needs=("logits", "features"), reads=()))

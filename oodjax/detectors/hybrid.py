@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from oodjax.detectors.base import Method, check_count, check_number, dot, energy, kth_largest, register
+from oodjax.detectors.base import Method, check_count, check_number, dot, kth_largest, register
 from oodjax.linalg import residual_basis
 from oodjax.neighbors import nearest, normalize
 from oodjax.outputs import Head, Outputs
+from oodjax.softmax import energy
 from oodjax.statistics import TrainStatistics
 
 FAMILY = "hybrid"

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from oodjax.detectors.base import Method, check_count, energy, register
+from oodjax.detectors.base import Method, check_count, register
 from oodjax.outputs import HOW_TO_GET, Outputs
+from oodjax.softmax import energy
 from oodjax.statistics import TrainStatistics
 
 FAMILY = "intermediate"
@@ -118,7 +119,9 @@ def ats_score(params: dict, outputs: Outputs, tail: str) -> jax.Array:
     place = (1.0 + below.astype(jnp.float32)) / (samples.shape[1] + 2.0)
     p = {"left": place, "right": 1.0 - place}.get(tail, jnp.minimum(1.0, 2 * jnp.minimum(place, 1.0 - place)))
     temperature = jnp.maximum(1e-3, -2 * jnp.log(p).sum(axis=-1))
-    return energy(outputs.logits / temperature[:, None])
+    top = outputs.logits.max(axis=-1)
+    # The largest logit goes first: a quotient rounded twice would differ by more than an exponential bears.
+    return top / temperature + energy((outputs.logits - top[:, None]) / temperature[:, None])
 
 
 register(
