@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -81,6 +82,7 @@ _RC: dict[str, Any] = {
 }
 _ROW, _GAP, _MARKER, _EDGE, _STRIP = 0.135, 0.1, 0.17, 0.05, 0.17
 _DPI = 160
+_LONGEST = 300  # characters that a line of a figure could hold; longer texts are not measured
 
 
 class Mark(NamedTuple):
@@ -147,7 +149,7 @@ def model_entries(study: Results, shown: Collection[str]) -> list[tuple[str, Any
 
 def flow(entries: Sequence[tuple[str, Any]], width: float) -> Legend:
     """Entries in as many columns as their longest label allows; no heading ends a column."""
-    longest = min(max(text_width(label, SMALL) for label, _ in entries) + _MARKER + 0.1, width - 0.3)
+    longest = min(max(text_width(label[:_LONGEST], SMALL) for label, _ in entries) + _MARKER + 0.1, width - 0.3)
     count = max(1, min(len(entries), int((width - 0.3) / longest)))
     rows = max(-(-len(entries) // count), 2 if any(mark is None for _, mark in entries) else 1)
     while True:
@@ -264,16 +266,15 @@ def text_width(text: str, size: float) -> float:
 
 
 def shorten(text: str, room: float, size: float) -> str:
-    """The text, its middle replaced by an ellipsis where it is wider than `room` inches."""
-    if text_width(text, size) <= room:
+    """The text, its middle replaced by an ellipsis where it is wider than `room` inches; at least a letter is left."""
+    if len(text) <= _LONGEST and text_width(text, size) <= room:
         return text
-    keep = len(text)
-    while keep > 2:
-        keep -= 1
-        cut = f"{text[: (keep + 1) // 2]}…{text[len(text) - keep // 2 :]}"
-        if text_width(cut, size) <= room:
-            return cut
-    return f"{text[:1]}…"
+
+    def cut(keep: int) -> str:
+        return f"{text[: (keep + 1) // 2]}…{text[len(text) - keep // 2 :]}"
+
+    kept = range(1, min(len(text), _LONGEST + 1))
+    return cut(max(1, bisect_right(kept, room, key=lambda keep: text_width(cut(keep), size))))
 
 
 def save(drawing: Drawing, stem: Path) -> None:
