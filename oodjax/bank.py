@@ -8,12 +8,12 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from oodjax.accumulate import STATISTICS, Array
-from oodjax.files import write_text, write_whole
+from oodjax.files import sync, write_text, write_whole
 from oodjax.outputs import Outputs
 from oodjax.percentiles import SLOTS, leading_histogram
 
@@ -180,14 +180,17 @@ class BankWriter:
         self._histogram = np.zeros(SLOTS, np.int64) if fraction < 1.0 and "features.f32" in wanted else None
         folder.mkdir(parents=True, exist_ok=True)
         self._take_layout({"widths": self._widths, "fraction": fraction, "seed": seed}, anew=rows == 0)
-        self._files: dict[str, IO[bytes]] = {name: open(folder / name, "ab") for name in self._widths}
-        self.rows = rows
+        for name in self._widths:
+            (folder / name).touch()
         self.truncate(rows)
 
     def _take_layout(self, layout: dict[str, Any], anew: bool) -> None:
         path = self.folder / LAYOUT
         if anew:
-            (self.folder / RECORD).unlink(missing_ok=True)
+            for name in (RECORD, HISTOGRAM, *FILES):
+                (self.folder / name).unlink(missing_ok=True)
+            for old in self.folder.glob("histogram-*.npy"):
+                old.unlink()
             write_text(path, json.dumps(layout))
         elif not path.exists() or json.loads(path.read_text(encoding="utf-8")) != layout:
             found = path.read_text(encoding="utf-8") if path.exists() else "nothing"
@@ -207,14 +210,14 @@ class BankWriter:
         if rows is None:
             return
         arrays = {f.name: getattr(rows, f.name) for f in fields(rows)}
-        for name, file in self._files.items():
+        for name, width in self._widths.items():
             array = arrays[_field(name)]
-            if array is None or array.size != len(array) * self._widths[name]:
-                raise ValueError(
-                    f"the bank's {name} takes {self._widths[name]} numbers a row, the batch has "
-                    f"{'none' if array is None else array.shape[1]}"
-                )
-            file.write(np.ascontiguousarray(array, FILES[name]).data)
+            if array is None or array.size != len(array) * width:
+                got = "none" if array is None else array.shape[1]
+                raise ValueError(f"the bank's {name} takes {width} numbers a row, the batch has {got}")
+        for name in self._widths:
+            with open(self.folder / name, "ab") as file:
+                file.write(np.ascontiguousarray(arrays[_field(name)], FILES[name]).data)
         if self._histogram is not None and rows.histogram is not None:
             self._histogram += rows.histogram
         self.rows += len(rows.kept)
@@ -222,9 +225,8 @@ class BankWriter:
     def commit(self) -> int:
         """Brings everything appended so far to the disk; returns the number of rows, which `truncate` goes back to."""
         self._write(self._reader.flush())
-        for file in self._files.values():
-            file.flush()
-            os.fsync(file.fileno())
+        for name in self._widths:
+            sync(self.folder / name)
         if self._histogram is not None:
             histogram = self._histogram
             write_whole(self._histogram_at(self.rows), lambda file: np.save(file, histogram))
@@ -237,26 +239,22 @@ class BankWriter:
           ValueError: the files hold fewer rows.
         """
         self._reader.flush()
-        for file in self._files.values():
-            file.flush()
         kept = int(np.fromfile(self.folder / "kept.u8", np.uint8, count=rows).sum())
-        sizes = {name: self._width(name) * (rows if name in EVERY_ROW else kept) for name in self._files}
+        sizes = {name: self._width(name) * (rows if name in EVERY_ROW else kept) for name in self._widths}
         short = [name for name, size in sizes.items() if (self.folder / name).stat().st_size < size]
         if self._histogram is not None and rows and not self._histogram_at(rows).exists():
             short.append(self._histogram_at(rows).name)
         if short:
             raise ValueError(f"{self.folder} holds less than {rows} rows in {', '.join(short)}: start the pass anew")
         for name, size in sizes.items():
-            self._files[name].truncate(size)
+            os.truncate(self.folder / name, size)
         if self._histogram is not None:
             self._histogram = np.load(self._histogram_at(rows)) if rows else np.zeros(SLOTS, np.int64)
         self.rows = rows
 
     def finish(self) -> Bank:
-        """Closes the files and opens them as a `Bank`, which `Bank.open(folder)` does from then on."""
+        """The whole bank; `Bank.open(folder)` returns it from then on."""
         rows = self.commit()
-        for file in self._files.values():
-            file.close()
         if self._histogram is not None:
             os.replace(self._histogram_at(rows), self.folder / HISTOGRAM)
         for old in self.folder.glob("histogram-*.npy"):
@@ -287,8 +285,7 @@ def join_banks(parts: Sequence[Path], folder: Path) -> Bank:
             for part in parts:
                 with open(part / name, "rb") as file:
                     shutil.copyfileobj(file, whole, 2**24)
-            whole.flush()
-            os.fsync(whole.fileno())
+        sync(folder / name)
     if (parts[0] / HISTOGRAM).exists():
         histogram = sum(np.load(part / HISTOGRAM) for part in parts)
         write_whole(folder / HISTOGRAM, lambda file: np.save(file, histogram))
