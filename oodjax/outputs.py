@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Real
+from numpy.typing import ArrayLike
 
-ArrayLike = Any
+from oodjax.arrays import describe, real_array
 
 _RANKS = {"logits": 2, "features": 2, "labels": 1, "gram": 3, "layer_means": 2, "odin": 3}
 _SHAPES = {
@@ -27,12 +29,41 @@ HOW_TO_GET = {
     "layer_means": "oodjax.summarize(feature_maps) returns it from the maps of the tapped layers",
     "odin": "oodjax.odin_scores(apply_fn, images, temperatures, noises, input_std) returns it",
 }
+Node = TypeVar("Node")
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+def _as_pytree(cls: type[Node]) -> type[Node]:
+    """Registers a dataclass of arrays as a pytree that JAX rebuilds with whatever leaves, unchecked.
+
+    Unlike with `jax.tree_util.register_dataclass`, `__init__` is the users' alone: it may convert and refuse, while
+    transformations put tracers, batched arrays, shardings or placeholders into the fields.
+    """
+    names = tuple(field.name for field in dataclasses.fields(cls))  # type: ignore[arg-type]
+    keys = tuple(jax.tree_util.GetAttrKey(name) for name in names)
+
+    def flatten(node: Node) -> tuple[tuple, None]:
+        fields = node.__dict__
+        return tuple([fields[name] for name in names]), None
+
+    def flatten_with_keys(node: Node) -> tuple[tuple, None]:
+        return tuple(zip(keys, flatten(node)[0], strict=True)), None
+
+    def unflatten(_: None, leaves: Any) -> Node:
+        node = object.__new__(cls)
+        node.__dict__.update(zip(names, leaves, strict=True))
+        return node
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+    return cls
+
+
+@_as_pytree
+@dataclass(frozen=True, init=False, eq=False, repr=False)
 class Outputs:
     """One forward pass over n samples, as a pytree of arrays with a leading sample axis.
+
+    Made from arrays of any library or nested lists. What is not a JAX array becomes a NumPy array: nothing is sent
+    to a device or fetched from one.
 
     Attributes:
       logits: (n, K) class scores before the softmax.
@@ -43,26 +74,37 @@ class Outputs:
       odin: (n, T, E) ODIN scores for T temperatures and E noise magnitudes (`odin_scores`).
 
     Raises:
-      ValueError: an array has the wrong rank, or the sample axes differ in length.
+      TypeError: a field is no array of real numbers.
+      ValueError: an array has the wrong rank, no columns, masked entries, or another number of samples.
     """
 
-    logits: ArrayLike
-    features: ArrayLike
-    labels: ArrayLike = None
-    gram: ArrayLike = None
-    layer_means: ArrayLike = None
-    odin: ArrayLike = None
+    logits: Real[Any, "n K"]
+    features: Real[Any, "n D"]
+    labels: Real[Any, " n"] = None
+    gram: Real[Any, "n P C"] = None
+    layer_means: Real[Any, "n L"] = None
+    odin: Real[Any, "n T E"] = None
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        logits: ArrayLike,
+        features: ArrayLike,
+        labels: ArrayLike | None = None,
+        gram: ArrayLike | None = None,
+        layer_means: ArrayLike | None = None,
+        odin: ArrayLike | None = None,
+    ) -> None:
+        given = {
+            "logits": logits, "features": features, "labels": labels, "gram": gram, "layer_means": layer_means,
+            "odin": odin,
+        }  # fmt: skip
         lengths = {}
-        for name, rank in _RANKS.items():
-            value = getattr(self, name)
-            shape = getattr(value, "shape", None)
-            if shape is None:  # absent, or a placeholder while JAX rebuilds the tree
-                continue
-            if len(shape) != rank:
-                raise ValueError(f"Outputs.{name} must have shape {_SHAPES[name]}, got shape {tuple(shape)}")
-            lengths[name] = shape[0]
+        for name, value in given.items():
+            if value is not None or name in ("logits", "features"):
+                value = self.__dict__[name] = _checked_field(name, value)
+                lengths[name] = value.shape[0]
+            else:
+                self.__dict__[name] = None
         if len(set(lengths.values())) > 1:
             raise ValueError(f"Outputs: arrays disagree on the number of samples: {lengths}")
 
@@ -70,60 +112,84 @@ class Outputs:
         return int(self.logits.shape[0])
 
     def __getitem__(self, index: slice | ArrayLike) -> Outputs:
-        """The samples that `index` (a slice or an index array) selects."""
+        """The samples that `index` (a slice, an index array or a mask) selects."""
+        if np.ndim(index) == 0 and not isinstance(index, slice):  # type: ignore[arg-type]
+            raise TypeError(
+                f"Outputs take a slice or an index array, which keep the sample axis, got {describe(index)}"
+            )
         return jax.tree.map(lambda x: x[index], self)
 
-    def replace(self, **changes: ArrayLike) -> Outputs:
+    def __repr__(self) -> str:
+        return _short_repr(self)
+
+    def replace(self, **changes: ArrayLike | None) -> Outputs:
+        """A copy with other arrays in the fields named."""
         return dataclasses.replace(self, **changes)
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@_as_pytree
+@dataclass(frozen=True, init=False, eq=False, repr=False)
 class Head:
     """The classifier's last linear layer: logits = features @ kernel + bias.
 
+    Made from arrays of any library or nested lists, as `Outputs` is.
+
     Attributes:
-      kernel: (D, K).
-      bias: (K,).
+      kernel: (D, K); PyTorch's `weight` is its transpose.
+      bias: (K,); zeros where the layer has none.
+
+    Raises:
+      TypeError: a field is no array of real numbers.
+      ValueError: shapes that do not fit, or (JAX arrays are not looked at) NaN or infinite values.
     """
 
-    kernel: ArrayLike
-    bias: ArrayLike
+    kernel: Real[Any, "D K"]
+    bias: Real[Any, " K"]
 
-    def __post_init__(self) -> None:
-        kernel, bias = getattr(self.kernel, "shape", None), getattr(self.bias, "shape", None)
-        if kernel is None or bias is None:
-            return
-        if len(kernel) != 2 or len(bias) != 1 or kernel[1] != bias[0]:
-            raise ValueError(
-                f"Head needs kernel (features, classes) and bias (classes,), got {tuple(kernel)} and {tuple(bias)}"
-            )
+    def __init__(self, kernel: ArrayLike, bias: ArrayLike) -> None:
+        if bias is None:
+            raise TypeError("Head.bias is None: for a layer without bias pass zeros, (classes,)")
+        for name, value in (("kernel", kernel), ("bias", bias)):
+            value = self.__dict__[name] = real_array(value, f"Head.{name}")
+            if isinstance(value, np.ndarray) and not np.isfinite(value).all():
+                bad = int(np.count_nonzero(~np.isfinite(value)))
+                raise ValueError(f"Head.{name} holds {bad} values that are NaN or infinite; all must be finite")
+        k, b = tuple(self.kernel.shape), tuple(self.bias.shape)
+        if len(k) != 2 or len(b) != 1 or k[1] != b[0] or 0 in k:
+            hint = ": pass the kernel's transpose" if len(k) == 2 and k[:1] == b and 0 not in k else ""
+            raise ValueError(f"Head needs kernel (features, classes) and bias (classes,), got {k} and {b}{hint}")
 
-    def __call__(self, features: jax.Array) -> jax.Array:
+    def __call__(self, features: ArrayLike) -> Float[jax.Array, "n K"]:
         """(n, D) features -> (n, K) logits, float32 at highest precision."""
-        kernel, bias = jnp.asarray(self.kernel, jnp.float32), jnp.asarray(self.bias, jnp.float32)
-        return jnp.matmul(features, kernel, precision="highest") + bias[None, :]
+        given = real_array(features, "the head's features")
+        if given.ndim != 2 or given.shape[1] != self.kernel.shape[0]:
+            raise ValueError(f"Head takes features (n, {self.kernel.shape[0]}), got {tuple(given.shape)}")
+        h, kernel, bias = (jnp.asarray(x, jnp.float32) for x in (given, self.kernel, self.bias))
+        return jnp.matmul(h, kernel, precision="highest") + bias[None, :]
+
+    def __repr__(self) -> str:
+        return _short_repr(self)
 
 
-def require(outputs: Outputs, fields: tuple[str, ...], who: str) -> None:
-    """Raises a ValueError that names the first field of `fields` which `outputs` lacks, and how to get it."""
-    for name in fields:
-        if getattr(outputs, name) is None:
-            raise ValueError(f"{who} needs Outputs.{name}, which is None: {HOW_TO_GET[name]}")
+def _checked_field(name: str, value: Any) -> Any:
+    value = real_array(value, f"Outputs.{name}")
+    shape = tuple(value.shape)
+    if len(shape) != _RANKS[name]:
+        raise ValueError(f"Outputs.{name} must have shape {_SHAPES[name]}, got shape {shape}")
+    if 0 in shape[1:]:
+        raise ValueError(f"Outputs.{name} must have shape {_SHAPES[name]} with no empty axis, got shape {shape}")
+    return value
 
 
-def check_finite(outputs: Outputs, fields: tuple[str, ...], who: str) -> None:
-    """Raises a ValueError that names the first field with a NaN or an infinity; traced values are not looked at."""
-    for name in fields:
-        value = getattr(outputs, name)
-        if value is None or isinstance(value, jax.core.Tracer):
-            continue
-        finite = np.isfinite(value) if isinstance(value, np.ndarray) else jnp.isfinite(value)
-        if value.dtype == np.float64:  # the computation is in float32
-            finite = finite & (np.abs(value) <= np.finfo(np.float32).max)
-        if not bool(finite.all()):
-            bad = int((~np.asarray(finite)).sum())
-            raise ValueError(f"{who}: Outputs.{name} holds {bad} values that are NaN or infinite; all must be finite")
+def _short_repr(node: Any) -> str:
+    fields = ((f.name, getattr(node, f.name)) for f in dataclasses.fields(node))
+    parts = [f"{name}={_short(value)}" for name, value in fields if value is not None]
+    return f"{type(node).__name__}({', '.join(parts)})"
+
+
+def _short(value: Any) -> str:
+    dtype = getattr(value, "dtype", None)
+    return describe(value) if dtype is None else f"{dtype}{list(value.shape)}"
 
 
 def canonical(outputs: Outputs, host: bool = False) -> Outputs:

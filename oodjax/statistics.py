@@ -13,10 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from oodjax.accumulate import SUMS, Accumulator, Array, merge, merge_accumulators, start, step
+from oodjax.arrays import describe, is_number, is_whole
 from oodjax.bank import Bank, BankBuilder
+from oodjax.checks import training_batches
 from oodjax.linalg import largest_variance, whitening
 from oodjax.neighbors import normalize
-from oodjax.outputs import Head, Outputs, canonical, check_finite, pad, require
+from oodjax.outputs import Head, Outputs, canonical, pad
 from oodjax.percentiles import Percentiles, from_histogram
 
 BLOCK = 1024
@@ -69,7 +71,7 @@ class TrainStatistics:
     @classmethod
     def collect(
         cls, batches: Outputs | Iterable[Outputs], head: Head, *, bank_fraction: float = 1.0, seed: int = 0,
-        block: int = BLOCK, needs: frozenset[str] | None = None,
+        block: int = BLOCK, needs: frozenset[str] | None = None, check_head: bool = True,
     ) -> TrainStatistics:  # fmt: skip
         """Statistics of one `Outputs` or of an iterable of them, in one streaming sweep.
 
@@ -84,18 +86,19 @@ class TrainStatistics:
           block: rows a step.
           needs: the statistics to keep, of `oodjax.accumulate.STATISTICS` (`detectors.reads(names)` says which some
             detectors read); None keeps all.
+          check_head: whether the logits of the first batch must be head(features), within bfloat16's rounding.
 
         Raises:
-          ValueError: no samples; labels missing or out of range; NaN or infinite values; shapes that do not fit.
+          TypeError, ValueError: as `oodjax.checks.training_batches`; a bank_fraction, seed or block out of range.
         """
-        if not 0 < bank_fraction <= 1:
-            raise ValueError(f"bank_fraction must lie in (0, 1], got {bank_fraction}")
-        if block < 1:
-            raise ValueError(f"block must be at least 1, got {block}")
+        if not is_number(bank_fraction) or not 0 < bank_fraction <= 1:
+            raise ValueError(f"bank_fraction must lie in (0, 1], got {describe(bank_fraction)}")
+        for name, value, low in (("block", block, 1), ("seed", seed, 0)):
+            if not is_whole(value) or value < low:
+                raise ValueError(f"{name} must be at least {low} and whole, got {describe(value)}")
         state: Accumulator | None = None
         rows, bank = 0, BankBuilder(bank_fraction, seed, needs)
-        for outputs in [batches] if isinstance(batches, Outputs) else batches:
-            _check(outputs, head)
+        for outputs in training_batches(batches, head, check_head=check_head):
             outputs = canonical(outputs, host=True)
             rows = max(rows, min(block, len(outputs)))
             for row in range(0, len(outputs), rows):
@@ -232,27 +235,6 @@ class TrainStatistics:
 def _fields(record: Any) -> dict[str, Any]:
     """A record's fields by name, as they are."""
     return {field.name: getattr(record, field.name) for field in fields(record)}
-
-
-def _check(outputs: Outputs, head: Head) -> None:
-    require(outputs, ("labels",), "TrainStatistics.collect")
-    check_finite(outputs, ("logits", "features", "gram", "layer_means"), "TrainStatistics.collect")
-    if len(outputs) == 0:
-        raise ValueError("TrainStatistics.collect got a batch without samples")
-    shapes = outputs.features.shape[1], outputs.logits.shape[1]
-    if shapes != tuple(head.kernel.shape):
-        raise ValueError(
-            f"features and logits have {shapes[0]} features and {shapes[1]} classes, the head's kernel has shape "
-            f"{tuple(head.kernel.shape)}; it must be (features, classes)"
-        )
-    labels = np.asarray(outputs.labels)
-    if labels.dtype.kind not in "iu":
-        raise ValueError(f"training labels must be whole numbers, got {labels.dtype}")
-    if labels.min() < 0 or labels.max() >= shapes[1]:
-        raise ValueError(
-            f"training labels must lie in 0..{shapes[1] - 1}, got {labels.min()}..{labels.max()}; "
-            "the training split holds ID samples only"
-        )
 
 
 def _check_mergeable(a: TrainStatistics, b: TrainStatistics) -> None:

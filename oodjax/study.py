@@ -27,8 +27,9 @@ from oodjax.statistics import TrainStatistics
 # What decides the numbers of a unit, beside its weights and images, which are hashed themselves: an edit elsewhere
 # leaves finished units valid.
 UNIT_CODE = (
-    "accumulate.py", "bank.py", "data/loader.py", "models/resnet.py", "detectors", "extract.py", "linalg.py",
-    "metrics.py", "models/normalize.py", "neighbors.py", "odin.py", "outputs.py", "percentiles.py", "selection.py",
+    "accumulate.py", "arrays.py", "bank.py", "checks.py", "data/loader.py", "detectors", "extract.py", "linalg.py",
+    "metrics.py", "models/normalize.py", "models/resnet.py", "neighbors.py", "odin.py", "outputs.py", "percentiles.py",
+    "selection.py", "softmax.py",
     "statistics.py", "taps.py",
 )  # fmt: skip
 

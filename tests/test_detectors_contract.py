@@ -394,7 +394,7 @@ OWN_SHAPE = ("one training sample", "two classes", "one feature", "one test samp
 )
 def test_degenerate_problems_give_finite_scores(case, variant):
     p = DEGENERATE[case](oracles.problem(variant))
-    stats = oodjax.TrainStatistics.collect(p.train, p.head)
+    stats = oodjax.TrainStatistics.collect(p.train, p.head, check_head=False)  # some logits are moved by hand
     options = {name: {"percentile": 0} for name in ("ash", "scale")} if stats.dim == 1 else {}
     dets = tuple(detectors.create(name, **options.get(name, {})).fit(stats, p.val) for name in NAMES)
     scores = np.asarray(oracles.score_together(dets, p.test))
@@ -518,7 +518,7 @@ def test_training_outputs_are_checked():
         ({"labels": None}, r"TrainStatistics.collect needs Outputs.labels"),
         ({"labels": shifted}, r"labels must lie in 0..6, got 1..7"),
         ({"labels": shifted - 2}, r"labels must lie in 0..6, got -1..5"),
-        ({"labels": shifted.astype(np.float32) - 1}, r"labels must be whole numbers, got float32"),
+        ({"labels": shifted.astype(np.float32) - 0.5}, r"labels must be whole numbers, got \d\.5 among them"),
         ({"features": bad}, r"Outputs.features holds 1 values"),
         ({"logits": p.train.logits[:, :6]}, r"24 features and 6 classes, the head's kernel has shape \(24, 7\)"),
     ):
@@ -543,7 +543,7 @@ def test_tempscale_needs_labelled_validation_outputs_of_its_own_classes():
             det.fit(oracles.stats(), validation=validation)
     with refuses("tempscale needs at least one ID validation sample"):
         det.fit(oracles.stats(), validation=p.val.replace(labels=np.full(oracles.VAL, -1)))
-    with refuses("tempscale: validation labels must be below the 7 classes, got 7"):
+    with refuses(r"tempscale: validation: labels must lie in -1..6, got 7..7"):
         det.fit(oracles.stats(), validation=p.val.replace(labels=np.full(oracles.VAL, 7)))
     with refuses("tempscale: Outputs.logits holds"):
         det.fit(oracles.stats(), validation=p.val.replace(logits=p.val.logits * np.nan))

@@ -9,9 +9,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from oodjax.accumulate import STATISTICS
-from oodjax.outputs import Outputs, canonical, check_finite, require
+from oodjax.arrays import describe, is_number, is_whole
+from oodjax.checks import check_finite, require, require_outputs
+from oodjax.outputs import Outputs, canonical
 from oodjax.statistics import TrainStatistics
 
 Options = Mapping[str, Any]
@@ -64,12 +67,12 @@ def register(method: Method) -> Method:
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Detector:
     """A detector: a pytree whose arrays are what `fit` learned and whose options are static.
 
     `fit` returns a fitted copy. `score` is pure: `jax.jit(lambda det, outputs: det.score(outputs))` works, and the
-    arrays in `params` can be saved with Orbax.
+    arrays in `params` can be saved with Orbax. Two detectors are equal when their settings and arrays are.
 
     Attributes:
       name: the method's name.
@@ -101,6 +104,27 @@ class Detector:
         """The hyper-parameters by name."""
         return dict(self.settings)
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Detector):
+            return NotImplemented
+        mine, theirs = jax.tree.leaves(self), jax.tree.leaves(other)
+        same_settings = bool(jax.tree.structure(self) == jax.tree.structure(other))  # type: ignore[operator]
+        return same_settings and all(np.array_equal(a, b) for a, b in zip(mine, theirs, strict=True))
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.settings, self.widths))  # equal detectors have equal settings
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{name}={value!r}" for name, value in self.settings)
+        widths = dict(self.widths)
+        if self.params is None:
+            state = ", not fitted"
+        elif "features" in widths:
+            state = f" fitted on {widths['features'][0]} features"
+        else:
+            state = f" fitted on {widths['logits'][0]} classes" if "logits" in widths else ""
+        return f"{self.name}({options}){state}"
+
     def fit(self, stats: TrainStatistics, validation: Outputs | None = None) -> Detector:
         """A fitted copy.
 
@@ -109,8 +133,16 @@ class Detector:
           validation: outputs of the ID validation split with labels; only `tempscale` reads it.
 
         Raises:
+          TypeError: arrays instead of statistics or outputs.
           ValueError: the statistics lack what the method needs, or cannot carry its options.
         """
+        if not isinstance(stats, TrainStatistics):
+            raise TypeError(
+                f"{self.name}: fit takes statistics = TrainStatistics.collect(Outputs(logits=..., features=..., "
+                f"labels=...), head), got {describe(stats)}"
+            )
+        if validation is not None:
+            require_outputs(validation, f"{self.name}: validation")
         method, options = self.method, self.options
         # Whether there are maps to take these two from is for each method's `limit` to say.
         lacking = sorted(set(method.reads) - stats.kept - {"gram", "layer_means"})
@@ -137,9 +169,11 @@ class Detector:
         """(n,) float32 scores, higher = more in-distribution.
 
         Raises:
-          ValueError: not fitted; a field of `outputs` is missing, has another width than in training, or (outside
-            `jit`) holds NaN or infinite values.
+          TypeError: arrays instead of `Outputs`.
+          ValueError: not fitted; no samples; a field of `outputs` is missing, has another width than in training, or
+            (outside `jit`) holds NaN, infinite or huge values.
         """
+        require_outputs(outputs, f"{self.name}: score")
         check_finite(outputs, self.needs, self.name)
         unread = {name: None for name in ("labels", "gram", "layer_means", "odin") if name not in self.needs}
         return _score_one(self, outputs.replace(**unread))
@@ -147,6 +181,9 @@ class Detector:
 
 def score_all(points: Sequence[Detector], outputs: Outputs) -> jax.Array:
     """(n, len(points)) scores of many fitted detectors; points of one method in a row share their work. Traceable."""
+    require_outputs(outputs, "score_all")
+    if not points or len(outputs) == 0:
+        raise ValueError(f"score needs at least one detector and one sample, got {len(points)} and {len(outputs)}")
     outputs = canonical(outputs)
     columns, start = [], 0
     while start < len(points):
@@ -203,10 +240,6 @@ def kth_largest(values: jax.Array, k: int) -> jax.Array:
     return jax.lax.bitcast_convert_type(jnp.where(low < 0, low ^ jnp.int32(0x7FFFFFFF), low), jnp.float32)
 
 
-def is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 def check_number(method: str, name: str, value: Any, low: float, high: float, *, open_low: bool = False) -> None:
     """Raises unless `value` is a number in [low, high], or (low, high] when `open_low`."""
     if not is_number(value) or not low <= value <= high or (open_low and value == low):
@@ -216,5 +249,5 @@ def check_number(method: str, name: str, value: Any, low: float, high: float, *,
 
 
 def check_count(method: str, name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if not is_whole(value) or value < 1:
         raise ValueError(f"{method}: {name} must be a whole number of at least 1, got {value!r}")

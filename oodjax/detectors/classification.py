@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import logsumexp
 
-from oodjax.detectors.base import Method, check_count, check_number, dot, is_number, kth_largest, register
-from oodjax.outputs import Outputs, check_finite
+from oodjax.arrays import class_indices, is_number
+from oodjax.checks import check_finite
+from oodjax.detectors.base import Method, check_count, check_number, dot, kth_largest, register
+from oodjax.outputs import Outputs
 from oodjax.softmax import confidence, energy, log_against_uniform, log_softmax
 from oodjax.statistics import TrainStatistics
 
@@ -76,13 +78,11 @@ def odin_score(
 def tempscale_fit(stats: TrainStatistics, validation: Outputs | None) -> dict:
     if validation is None or validation.labels is None:
         raise ValueError("tempscale needs the labelled ID validation outputs: det.fit(stats, validation=outputs)")
-    logits, labels = np.asarray(validation.logits, np.float64), np.asarray(validation.labels)
     check_finite(validation, ("logits",), "tempscale")
-    if logits.shape[1] != stats.classes or labels.max(initial=-1) >= stats.classes:
-        raise ValueError(
-            f"tempscale: validation labels must be below the {stats.classes} classes, got {labels.max(initial=-1)}, "
-            f"and its logits have {logits.shape[1]} classes"
-        )
+    logits = np.asarray(validation.logits, np.float64)
+    if logits.shape[1] != stats.classes:
+        raise ValueError(f"tempscale: validation has {logits.shape[1]} classes, training has {stats.classes}")
+    labels = class_indices(validation.labels, stats.classes, "tempscale: validation", ood=True)
     logits, labels = logits[labels >= 0], labels[labels >= 0]
     if len(labels) == 0:
         raise ValueError("tempscale needs at least one ID validation sample (label 0 or above), got none")
