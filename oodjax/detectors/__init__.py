@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
+from oodjax.arrays import describe
 from oodjax.detectors import classification, feature, gradient, hybrid, intermediate  # noqa: F401 - they register
 from oodjax.detectors.base import METHODS, Detector, Method, score_all
+from oodjax.detectors.names import NAMES, closest
 
 __all__ = ["NAMES", "Detector", "Method", "create", "families", "grid", "reads", "score_all", "search_space"]
-
-NAMES: tuple[str, ...] = (
-    "msp", "mls", "ebo", "odin", "tempscale", "klm", "gen", "mds", "rmds", "knn", "she", "vim", "ash", "react", "dice",
-    "scale", "nnguide", "fdbd", "gram", "ats", "gradnorm",
-)  # fmt: skip
 
 
 def create(name: str, **hyperparameters: Any) -> Detector:
@@ -21,7 +20,7 @@ def create(name: str, **hyperparameters: Any) -> Detector:
 
     Args:
       name: one of `NAMES`.
-      **hyperparameters: the method's options; those left out take its defaults.
+      **hyperparameters: the method's options, Python's or NumPy's numbers; those left out take its defaults.
 
     Raises:
       ValueError: an unknown name or hyper-parameter (the message lists what exists), or a value out of range.
@@ -31,7 +30,7 @@ def create(name: str, **hyperparameters: Any) -> Detector:
     if unknown:
         known = ", ".join(method.options) or "none"
         raise ValueError(f"{name} has no hyper-parameter {', '.join(unknown)}; it takes: {known}")
-    options = {key: tuple(v) if isinstance(v, list) else v for key, v in {**method.options, **hyperparameters}.items()}
+    options = {key: _plain(value) for key, value in {**method.options, **hyperparameters}.items()}
     if method.check is not None:
         method.check(**options)
     return Detector(name, tuple(options.items()), None if method.fit else ())
@@ -84,6 +83,16 @@ def search_space(name: str, stats: Any) -> tuple[list[Detector], list[str]]:
 
 
 def _method(name: str) -> Method:
-    if name not in METHODS:
-        raise ValueError(f"unknown detector {name!r}; there are: {', '.join(NAMES)}")
-    return METHODS[name]
+    if isinstance(name, str) and name in METHODS:
+        return METHODS[name]
+    near = closest(name, METHODS) if isinstance(name, str) else None
+    hint = "" if near is None else f". Did you mean {near!r}?"
+    given = repr(name) if isinstance(name, str) and len(name) <= 40 else describe(name)
+    raise ValueError(f"unknown detector {given}; there are: {', '.join(NAMES)}{hint}")
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's scalars as Python's and sequences as tuples, so that equal settings compare and hash as equal."""
+    if isinstance(value, (list, tuple, np.ndarray)) and np.ndim(value) > 0:
+        return tuple(_plain(v) for v in value)
+    return value.item() if isinstance(value, (np.generic, np.ndarray)) else value
