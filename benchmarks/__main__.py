@@ -43,7 +43,7 @@ def main() -> None:
     print(text)
     if options.out is not None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(text + "\n")
+        options.out.write_text(text + "\n", encoding="utf-8")
 
 
 def _versions(*packages: str) -> dict[str, str]:

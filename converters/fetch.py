@@ -100,7 +100,7 @@ def check_name(path: Path, name: str) -> None:
 
 
 def _keep_checksum(path: Path) -> None:
-    path.with_name(f"{path.name}.sha256").write_text(f"{sha256(path)}  {path.name}\n")
+    path.with_name(f"{path.name}.sha256").write_text(f"{sha256(path)}  {path.name}\n", encoding="utf-8")
 
 
 def _find_host(url: str) -> None:

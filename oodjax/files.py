@@ -80,6 +80,15 @@ def remove_partial(*folders: Path) -> None:
                 leftover.unlink(missing_ok=True)
 
 
+def sha256(path: Path) -> str | None:
+    """Of a file's content; None where there is no file that can be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
 def fingerprint(value: Any) -> str:
     """sha256 of a JSON value, keys sorted."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from oodjax.command_line import UsageError, check_folder
-from oodjax.files import partial_name, remove_partial, write_text
+from oodjax.files import partial_name, remove_partial, sha256, write_text
 
 _PATH = re.compile(r"(?!\.)[\w.-]+(/(?!\.)[\w.-]+)*")
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -59,7 +58,7 @@ class Listing:
 
     def whole(self) -> bool:
         """Whether every listed file is there as it was written."""
-        return bool(self.files) and all(_sha256(self.folder / path) == sha for path, sha in self.files.items())
+        return bool(self.files) and all(sha256(self.folder / path) == sha for path, sha in self.files.items())
 
     def publish(self, staged: Path, facts: dict[str, Any]) -> None:
         """Moves the files below `staged` to the same paths below the folder; listed ones that are no more are removed,
@@ -67,14 +66,14 @@ class Listing:
 
         The listing names old and new files before the first of them is moved, so that none is foreign after a crash.
         """
-        new = {p.relative_to(staged).as_posix(): _sha256(p) for p in sorted(staged.rglob("*")) if p.is_file()}
+        new = {p.relative_to(staged).as_posix(): sha256(p) for p in sorted(staged.rglob("*")) if p.is_file()}
         self.check(new)
         self._write({**self.files, **new}, facts)
         for path in new:
             (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
             os.replace(staged / path, self.folder / path)
         for path in self.files.keys() - new.keys():
-            if _sha256(self.folder / path) == self.files[path]:
+            if sha256(self.folder / path) == self.files[path]:
                 (self.folder / path).unlink()
         self._write(new, facts)
 
@@ -115,12 +114,3 @@ def staging(folder: Path) -> Iterator[Path]:
         with suppress(OSError):
             for path in made:
                 path.rmdir()
-
-
-def _sha256(path: Path) -> str | None:
-    """None where there is no file that can be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return None

@@ -1,11 +1,14 @@
 """Files are there whole or not at all."""
 
+import ast
 import os
 import stat
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import oodjax
 from oodjax.files import (
     code_fingerprint,
     fingerprint,
@@ -76,3 +79,24 @@ def test_fingerprints_depend_on_content_alone():
     assert code_fingerprint("outputs.py") != code_fingerprint("taps.py")
     with pytest.raises(FileNotFoundError, match="nothing.py"):
         code_fingerprint("nothing.py")
+
+
+def test_every_text_file_is_opened_as_utf8():
+    """Otherwise what is written under one locale could not be read under another."""
+    root = Path(oodjax.__file__).parents[1]
+    sources = [p for part in ("oodjax", "converters", "benchmarks") for p in sorted((root / part).rglob("*.py"))]
+    found = {
+        f"{path.relative_to(root)}:{call.lineno}"
+        for path in sources
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and _opens_text(call) and "encoding" not in {k.arg for k in call.keywords}
+    }
+    assert not found
+
+
+def _opens_text(call):
+    name, method = getattr(call.func, "attr", getattr(call.func, "id", "")), isinstance(call.func, ast.Attribute)
+    modes = [a.value for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+    if name == "open":
+        return "b" not in modes[-1] if modes else not call.args
+    return method and name in ("read_text", "write_text")

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import orbax.checkpoint as ocp
 from flax import nnx
 
 from oodjax.command_line import UsageError, check_folder, check_name
-from oodjax.files import sync
+from oodjax.files import partial_name, sync
 from oodjax.models.resnet import ResNet, ResNetConfig, abstract
 from oodjax.models.vit import ViT
 
@@ -118,7 +117,8 @@ def save(folder: Path, model: ResNet | ViT, **facts: Any) -> str:
     made = [path for path in folder.absolute().parents if not path.exists()]
     folder.parent.mkdir(parents=True, exist_ok=True)
     # a name that nobody else uses: whatever lies beside `folder` is not ours to remove
-    work = Path(tempfile.mkdtemp(prefix=f".{folder.name[:40]}.", suffix=".partial", dir=folder.parent))
+    work = folder.parent / partial_name()
+    work.mkdir()
     new, old = work / "new", work / "old"
     try:
         if shutil.disk_usage(work).free < sum(array.nbytes for array in arrays.values()):
