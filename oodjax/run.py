@@ -175,19 +175,13 @@ def _run(study: Study, folder: Path) -> None:
 
 
 def _report(console: Console, folder: Path) -> Path:
-    """The report's page, made anew only when the tables, the manifest or the report's code have changed."""
-    from oodjax.files import code_fingerprint, fingerprint, write_text
+    """The report's page, made anew only when it is not whole or its tables, manifest or code have changed."""
+    from oodjax.report.page import up_to_date, write
 
-    made_from = [(folder / name).read_text(encoding="utf-8") for name in ("results.csv", "models.csv", "run.json")]
-    key = fingerprint([*made_from, code_fingerprint("report", "analysis", "zoo")])
-    page, stamp = folder / "report" / "index.html", folder / "report" / "made-from.txt"
-    if not (page.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == key):
-        from oodjax.report import write
-
+    if not up_to_date(folder):
         with console.status("drawing the report"):
-            page = write(folder)
-        write_text(stamp, key)
-    return page
+            return write(folder)
+    return folder / "report" / "index.html"
 
 
 @contextmanager

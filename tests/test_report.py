@@ -231,46 +231,11 @@ def test_command_line_errors(folder, arguments, message, capsys):
     assert stop.value.code == 2 and message in error and error.count("\n") == 1
 
 
-def test_a_report_replaces_the_one_before_when_it_is_whole(folder, monkeypatch):
-    every, place = figures.entries, folder / "report" / "figures"
-    place.mkdir(parents=True)
-    for name in ("fig99-old.svg", "fig99-old.png", "mine.png"):
-        (place / name).write_text(name)
-
-    def interrupted(study, detectors=()):
-        yield next(every(study, detectors))
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(figures, "entries", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        write(folder)
-    assert (place / "fig99-old.svg").read_text() == "fig99-old.svg" and not (folder / "report/index.html").exists()
-    monkeypatch.setattr(figures, "entries", lambda *arguments: [next(every(*arguments))])
-    write(folder)
-    assert {path.name for path in place.iterdir()} == {"fig01-accuracy.png", "fig01-accuracy.svg", "mine.png"}
-
-
-def test_missing_and_broken_files(folder):
-    (folder / "run.json").write_text("[1")
-    with pytest.raises(ReportError, match="run.json cannot be read as JSON"):
-        load(folder)
-    (folder / "results.csv").unlink()
-    with pytest.raises(ReportError, match="there is no results.csv"):
-        load(folder)
-
-
 def test_without_units_features_are_said_to_be_absent(folder):
     captions, reasons = drawn(folder)
     for key in ("fig18-feature-space", "fig19-max-logit", "fig20-activations", "fig-embedding", "fig-roc-1"):
         assert "run.json" in reasons[key]
     assert len(captions) >= 18
-
-
-def test_a_lost_unit_is_said_to_be_absent(source, tmp_path):
-    shutil.copytree(source, tmp_path / "copy")
-    (tmp_path / "copy/units/mixup/china.npz").unlink()
-    _, reasons = drawn(tmp_path / "copy")
-    assert "mixup on china cannot be read" in reasons["fig-roc-1"]
 
 
 def test_architectures_when_models_name_them(folder):
@@ -305,10 +270,14 @@ def test_legend_columns_hold_every_entry_and_no_heading_ends_one():
     assert all(column[-1][1] is not None for column in legend.columns)
 
 
-def test_shorten_fits():
+def test_shorten_keeps_as_much_as_fits():
     assert shorten("short", 2, 7) == "short"
     cut = shorten("a very long name of a data set", 0.8, 7)
     assert "…" in cut and text_width(cut, 7) <= 0.8
+    first, last = cut.split("…")
+    assert text_width(f"{first}ry lon"[: len(first) + 1] + f"…{last}", 7) > 0.8 - text_width("m", 7)
+    assert text_width(shorten("i" * 5000, 2, 7), 7) == pytest.approx(2, abs=text_width("ii", 7))
+    assert shorten("wide", 0.01, 7) == "w…"
 
 
 def test_module_runs_and_leaves_jax_alone(folder):

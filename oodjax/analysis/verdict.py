@@ -23,15 +23,20 @@ class Statement(NamedTuple):
 
 
 def does_accuracy_predict(
-    table: pd.DataFrame, models: pd.DataFrame, baseline: str = "baseline", response: str = "auroc"
+    table: pd.DataFrame,
+    models: pd.DataFrame,
+    baseline: str | None = "baseline",
+    response: str = "auroc",
+    term_name: Callable[[str], str] = str,
 ) -> list[Statement]:
     """Whether a more accurate classifier is a better detector, what else decides, and which detector is safe.
 
     Args:
       table: results with `model`, `detector`, `ood_category` and the response, which is better when higher.
       models: one row per model with `model`, `category`, `accuracy`, `ece`.
-      baseline: the model whose accuracy divides the accuracy range in two.
+      baseline: the model whose accuracy divides the accuracy range in two; None where there is none.
       response: the column to explain.
+      term_name: what the sentences call a factor, or an interaction such as `model:detector`.
 
     Returns:
       In order: accuracy over the whole range, below and above the baseline, and where the best model lies; the
@@ -44,7 +49,7 @@ def does_accuracy_predict(
         (f"Whether accuracy predicts {response}", lambda: [_overall(joined, response)]),
         ("Whether the baseline's accuracy is a turning point", lambda: [_sides(joined, models, baseline, response)]),
         ("Which model detects best", lambda: [_peak(joined, response)]),
-        ("Which interaction is strongest", lambda: [_interaction(joined, response)]),
+        ("Which interaction is strongest", lambda: [_interaction(joined, response, term_name)]),
         ("Which detector is safest", lambda: _safest(joined, response)),
         ("Which detector suits which model", lambda: [_best_per_model(joined, response)]),
     ]
@@ -74,7 +79,9 @@ def _overall(joined: pd.DataFrame, response: str) -> Statement:
     )
 
 
-def _sides(joined: pd.DataFrame, models: pd.DataFrame, baseline: str, response: str) -> Statement:
+def _sides(joined: pd.DataFrame, models: pd.DataFrame, baseline: str | None, response: str) -> Statement:
+    if baseline is None:
+        raise ValueError("no model is the baseline")
     limit, *sides = split_at_baseline(joined, models, baseline)
     names = ("below", "at or above")
     texts, conditions = [], []
@@ -124,14 +131,18 @@ def _peak(joined: pd.DataFrame, response: str) -> Statement:
     )
 
 
-def _interaction(joined: pd.DataFrame, response: str) -> Statement:
+def _interaction(joined: pd.DataFrame, response: str, term_name: Callable[[str], str]) -> Statement:
     factors = [factor for factor in FACTORS if joined[factor].nunique() > 1]
     if len(factors) < 2:
-        raise ValueError(f"an interaction takes two factors with two levels each, got {factors}")
+        raise ValueError(
+            "an interaction takes two factors with two levels each, got "
+            f"{_names([term_name(f) for f in factors]) or 'none'}"
+        )
     result = anova(joined, response, factors)
     if result["share"].isna().any():
         raise ValueError(f"{response} is constant")
     terms = result[result["term"].str.contains(":")].sort_values("share", ascending=False, kind="stable")
+    terms = terms.assign(term=terms["term"].map(term_name))
     if terms["p"].isna().all():
         return Statement(
             f"The largest interaction is {_share(terms.iloc[0], response)}; without replicates it cannot be tested.",

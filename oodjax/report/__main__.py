@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except UsageError as error:
             command.error(str(error))
         except OSError as error:
-            command.error(f"cannot write the report: {error.strerror or error}")
+            command.error(f"cannot make the report: {error.strerror or error}")
         print(page)
         return 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -14,22 +13,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from oodjax.analysis import feature_space
-from oodjax.command_line import UsageError
+from oodjax.analysis.table import join_models
 from oodjax.metrics import COLUMNS as METRICS
+from oodjax.report.reading import CannotSay, ReportError, image_sets, parse_table, read_array, read_bytes, read_manifest
 from oodjax.zoo import CATEGORIES, checkpoints
 
 KEYS = ("model", "detector", "dataset", "ood_category")
 FACTS = ("model", "category", "accuracy", "ece")
+ARCHITECTURE = ("architecture", "arch")
 OOD_ORDER = ("near", "far", "extreme", "synthetic")
 _NOT_KEPT = "the scores and features of the units are not kept with these tables (run.json names none)"
-
-
-class ReportError(UsageError):
-    """A results folder of which no report can be made; the message says what is wrong with which file."""
-
-
-class CannotSay(ValueError):
-    """What the given results do not answer, and why."""
 
 
 @dataclass(eq=False)
@@ -42,6 +35,7 @@ class Results:
       facts: a row per model that has results: model, category, accuracy, ece and whatever else models.csv holds.
       manifest: the content of run.json, {} if there is none.
       baseline: the model that others are compared with, None where there is none.
+      source: results.csv as it was read.
       notes: what was found missing or left out.
     """
 
@@ -50,6 +44,7 @@ class Results:
     facts: pd.DataFrame
     manifest: dict[str, Any]
     baseline: str | None
+    source: bytes = b""
     notes: list[str] = field(default_factory=list)
     _complete: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False)
 
@@ -139,10 +134,14 @@ class Results:
 
     @cached_property
     def id_test(self) -> str:
-        for entry in self.manifest.get("data", []):
-            if entry.get("role") == "id_test":
+        for entry in self.image_sets:
+            if entry["role"] == "id_test":
                 return str(entry["name"])
         raise CannotSay("run.json names no ID test set")
+
+    @cached_property
+    def image_sets(self) -> list[dict[str, Any]]:
+        return image_sets(self.manifest)
 
     def unit(self, model: str, image_set: str, array: str) -> NDArray[Any]:
         """One array of a unit (scores, logits, features or labels); CannotSay where it is not kept."""
@@ -153,10 +152,9 @@ class Results:
         if relative is None:
             raise CannotSay(f"run.json names no unit of {model} on {image_set}")
         try:
-            with np.load(self.folder / relative, allow_pickle=False) as file:
-                return file[array]
-        except (OSError, KeyError, ValueError) as error:
-            raise CannotSay(f"{array} of {model} on {image_set} cannot be read ({error})") from error
+            return read_array(self.folder, relative, array)
+        except CannotSay as error:
+            raise CannotSay(f"{array} of {model} on {image_set} cannot be read: {error}") from error
 
     def scores(self, model: str, image_set: str, detector: str) -> NDArray[np.float64]:
         scores = self.unit(model, image_set, "scores")
@@ -174,8 +172,10 @@ def load(folder: Path, baseline: str | None = None) -> Results:
     """
     if not folder.is_dir():
         raise ReportError(f"{folder} is not a folder")
-    results = _read(folder / "results.csv", KEYS, ("auroc",), METRICS)
-    facts = _read(folder / "models.csv", FACTS[:2], FACTS[2:], FACTS[2:])
+    source = read_bytes(folder / "results.csv")
+    results = parse_table(folder / "results.csv", source, KEYS, ("auroc",), METRICS, ("detector_family",))
+    content = read_bytes(folder / "models.csv")
+    facts = parse_table(folder / "models.csv", content, FACTS[:2], FACTS[2:], FACTS[2:], ARCHITECTURE)
     _reject_duplicates(folder / "results.csv", results, ["model", "detector", "dataset"])
     _reject_duplicates(folder / "models.csv", facts, ["model"])
     if facts[["accuracy", "ece"]].isna().any(axis=None):
@@ -186,18 +186,16 @@ def load(folder: Path, baseline: str | None = None) -> Results:
     unknown = sorted(set(results["model"]) - set(facts["model"]))
     if unknown:
         raise ReportError(f"{folder / 'models.csv'} has no row for {join(unknown)}")
-    notes = []
+    joined = join_models(results, facts)
+    manifest, notes = read_manifest(folder / "run.json"), []
+    if not manifest:
+        notes.append("There is no run.json: what was run, and with which versions, is not known.")
     unused = sorted(set(facts["model"]) - set(results["model"]))
     if unused:
         notes.append(f"models.csv lists {join(unused)}, of which there are no results.")
         facts = facts[~facts["model"].isin(unused)]
     facts = facts.set_index("model", drop=False).rename_axis(None)
-    joined = results.drop(columns=["accuracy", "ece", "model_category"], errors="ignore").assign(
-        model_category=results["model"].map(facts["category"]),
-        accuracy=results["model"].map(facts["accuracy"]),
-        ece=results["model"].map(facts["ece"]),
-    )
-    study = Results(folder, joined, facts, _manifest(folder, notes), _find_baseline(facts, baseline, notes), notes)
+    study = Results(folder, joined, facts, manifest, _find_baseline(facts, baseline, notes), source, notes)
     _note_gaps(study)
     return study
 
@@ -215,8 +213,7 @@ def shared_with_paper(study: Results) -> list[str]:
 
     The small studies have a `baseline` and a `mixup` too, so one common `baseline` alone is no checkpoint of the paper.
     """
-    configuration = study.manifest.get("configuration")
-    preset = configuration.get("preset", "imagenet") if isinstance(configuration, dict) else "imagenet"
+    preset = study.manifest.get("configuration", {}).get("preset", "imagenet")
     both = [m for m in study.models if m in set(paper()["id"])] if preset == "imagenet" else []
     return [] if both == ["baseline"] and len(study.models) > 1 else both
 
@@ -240,56 +237,11 @@ def join(names: Sequence[str], most: int = 6) -> str:
     return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
 
 
-def _read(path: Path, names: Sequence[str], required: Sequence[str], fractions: Sequence[str]) -> pd.DataFrame:
-    """A table whose `names` are text and whose `fractions`, where present, are turned into percent."""
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
-    except FileNotFoundError as error:
-        raise ReportError(f"there is no {path.name} in {path.parent}") from error
-    except (OSError, ValueError) as error:
-        raise ReportError(f"{path} cannot be read as a CSV table: {error}") from error
-    missing = [c for c in (*names, *required) if c not in table.columns]
-    if missing:
-        raise ReportError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
-    if table.empty:
-        raise ReportError(f"{path} has no rows")
-    for column in names:
-        if (table[column] == "").any():
-            raise ReportError(f"{path}: {column} is empty in {(table[column] == '').sum()} of {len(table)} rows")
-    for column in (c for c in fractions if c in table.columns):
-        table[column] = _percent(path, column, table[column])
-    return table
-
-
-def _percent(path: Path, column: str, text: pd.Series) -> pd.Series:
-    empty = text.str.strip().str.lower().isin(["", "nan", "na"])
-    values = pd.to_numeric(text.mask(empty), errors="coerce").astype(np.float64)
-    bad = values.isna() & ~empty | (values < 0) | (values > 1)
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        raise ReportError(f"{path}: {column} must be in 0 to 1, got {text.iloc[row]!r} in data row {row + 1}")
-    return 100 * values
-
-
 def _reject_duplicates(path: Path, table: pd.DataFrame, columns: list[str]) -> None:
     twice = table.duplicated(columns)
     if twice.any():
         first = ", ".join(f"{c} {table.loc[twice, c].iloc[0]}" for c in columns)
         raise ReportError(f"{path} has more than one row for {first}")
-
-
-def _manifest(folder: Path, notes: list[str]) -> dict[str, Any]:
-    path = folder / "run.json"
-    if not path.exists():
-        notes.append("There is no run.json: what was run, and with which versions, is not known.")
-        return {}
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ReportError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(manifest, dict):
-        raise ReportError(f"{path} must hold a JSON object, got a {type(manifest).__name__}")
-    return manifest
 
 
 def _find_baseline(facts: pd.DataFrame, name: str | None, notes: list[str]) -> str | None:

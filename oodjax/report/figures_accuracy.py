@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from oodjax.analysis import Correlation, spearman
-from oodjax.report.data import CannotSay, Results, join, paper, shared_with_paper
+from oodjax.report.data import ARCHITECTURE, CannotSay, Results, join, paper, shared_with_paper
 from oodjax.report.style import (
     COLOURS,
     INK,
@@ -225,7 +225,7 @@ def detectors_by_architecture(study: Results) -> Drawing:
 
 def architectures(study: Results) -> pd.Series:
     """Model -> architecture, from a column of models.csv or from the category `vit`."""
-    column = next((c for c in ("architecture", "arch") if c in study.facts.columns), None)
+    column = next((c for c in ARCHITECTURE if c in study.facts.columns), None)
     if column is not None:
         kinds = study.facts[column].replace("", "not named")
     else:

@@ -15,13 +15,16 @@ import jinja2
 
 from oodjax._version import __version__
 from oodjax.analysis import Statement, does_accuracy_predict
-from oodjax.files import write_text
+from oodjax.files import code_fingerprint, fingerprint, sha256, write_text, write_whole
+from oodjax.listing import read_listing, staging
 from oodjax.report import figures, tables
 from oodjax.report.data import CannotSay, ReportError, Results, join, load
 from oodjax.report.figures_tests import term_name
+from oodjax.report.reading import visible
 from oodjax.report.style import look, save
 
 _PX_PER_INCH = 96
+LISTING, MAKER = "report.json", "oodjax.report"
 
 
 class Shown(NamedTuple):
@@ -51,23 +54,47 @@ def write(folder: Path, out: Path | None = None, detectors: Sequence[str] = (), 
 
     Raises:
       ReportError: the tables are not what their columns promise, or a name is unknown.
+      ForeignFile: something in `out` that no earlier report has listed would be replaced.
+      OSError: the report cannot be written. In all three cases `out` is as it was.
     """
     folder = Path(folder)
     out = folder / "report" if out is None else Path(out)
     study = load(folder, baseline)
     unknown = [d for d in detectors if d not in study.detectors]
     if unknown:
-        raise ReportError(f"unknown detector {join(unknown)}; the results have: {', '.join(study.detectors)}")
-    if out.exists() and not out.is_dir():
-        raise ReportError(f"cannot write to {out}: it is not a folder")
-    for name in ("figures", "tables"):
-        (out / name).mkdir(parents=True, exist_ok=True)
-    former = {path for suffix in ("svg", "png") for path in (out / "figures").glob(f"fig*.{suffix}")}
+        raise ReportError(f"unknown detector {join(unknown)}; the results have: {join(study.detectors, 60)}")
+    wanted = list(dict.fromkeys(detectors))
+    listing = read_listing(out, LISTING, MAKER)
+    listing.check(_planned(study, wanted))
+    with staging(out) as staged:
+        shown = _draw(study, wanted, staged / "figures")
+        views, absent = _tabulate(study, staged / "tables")
+        write_whole(staged / "tables" / "results.csv", lambda file: file.write(study.source))
+        write_text(staged / "index.html", _render(study, shown, views, absent))
+        listing.publish(staged, {"made_from": made_from(folder)})
+    return out / "index.html"
 
-    shown = _draw(study, detectors, out / "figures")
-    views, absent = _tabulate(study, out / "tables")
-    write_text(out / "tables" / "results.csv", (folder / "results.csv").read_text())
-    page = _template().render(
+
+def up_to_date(folder: Path) -> bool:
+    """Whether `folder/report` holds all its files unaltered, made by this code from the tables that are there now."""
+    listing = read_listing(folder / "report", LISTING, MAKER)
+    return listing.whole() and listing.facts.get("made_from") == made_from(folder)
+
+
+def made_from(folder: Path) -> str:
+    """Fingerprint of what decides a report."""
+    inputs = [sha256(folder / name) for name in ("results.csv", "models.csv", "run.json")]
+    return fingerprint([*inputs, code_fingerprint("report", "analysis", "zoo")])
+
+
+def _planned(study: Results, detectors: Sequence[str]) -> list[str]:
+    """Every path below the report's folder that may be written."""
+    drawings = [f"figures/{e.key}.{kind}" for e in figures.entries(study, detectors) for kind in ("svg", "png")]
+    return ["index.html", "tables/results.csv", *drawings, *(f"tables/{e.key}.csv" for e in tables.entries(study))]
+
+
+def _render(study: Results, shown: list[Shown], views: list[tables.View], absent: list[tuple[str, str]]) -> str:
+    return _template().render(
         study=study,
         verdict=_verdict(study),
         sections=[(s, [f for f in shown if f.section == s]) for s in figures.SECTIONS],
@@ -75,17 +102,11 @@ def write(folder: Path, out: Path | None = None, detectors: Sequence[str] = (), 
         absent_tables=absent,
         manifest=json.dumps(study.manifest, indent=2) if study.manifest else "",
         provenance=_provenance(study.manifest),
-        data=study.manifest.get("data", []),
+        data=study.image_sets,
         version=__version__,
         style=_asset("style.css"),
         script=_asset("table.js"),
     )
-    write_text(out / "index.html", page)
-    drawn = {figure.key for figure in shown if not figure.reason}
-    for path in former:
-        if path.stem not in drawn:
-            path.unlink()
-    return out / "index.html"
 
 
 def _draw(study: Results, detectors: Sequence[str], folder: Path) -> list[Shown]:
@@ -109,14 +130,12 @@ def _draw(study: Results, detectors: Sequence[str], folder: Path) -> list[Shown]
 def _tabulate(study: Results, folder: Path) -> tuple[list[tables.View], list[tuple[str, str]]]:
     views, absent = [], []
     for entry in tables.entries(study):
-        path = folder / f"{entry.key}.csv"
-        path.unlink(missing_ok=True)
         try:
             view = entry.make()
         except ValueError as error:
             absent.append((entry.title, _sentence(error)))
             continue
-        write_text(path, view.frame.to_csv(index=False))
+        write_text(folder / f"{entry.key}.csv", view.frame.to_csv(index=False))
         views.append(view)
     return views, absent
 
@@ -128,8 +147,7 @@ def _verdict(study: Results) -> list[Statement]:
     except CannotSay as error:
         return [Statement(f"Nothing can be said: {error}.", "Other data may answer it.")]
     facts = study.facts[study.facts["model"].isin(rows["model"])]
-    found = does_accuracy_predict(rows, facts, study.baseline or "(none)", "AUROC")
-    return [Statement(*(_terms(text) for text in statement)) for statement in found]
+    return does_accuracy_predict(rows, facts, study.baseline, "AUROC", term_name)
 
 
 def tie(text: str) -> str:
@@ -137,28 +155,24 @@ def tie(text: str) -> str:
     return re.sub(r"(\S) ([=<]) (?=\S)", "\\1\u00a0\\2\u00a0", text).replace(" %", "\u00a0%")
 
 
-def _terms(text: str) -> str:
-    words = text.replace("models has 0 rows for the baseline '(none)', expected 1", "no model is the baseline")
-    parts = words.split(" ")
-    return " ".join(
-        term_name(p) if ":" in p.strip(":;,.") else p.replace("ood_category", "OOD category") for p in parts
-    )
-
-
 def _sentence(error: Exception) -> str:
     text = str(error).strip().rstrip(".")
-    return f"{text[:1].upper()}{text[1:]}." if not text.startswith(("auroc", "fpr95")) else f"{text}."
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _provenance(manifest: dict[str, Any]) -> list[tuple[str, str]]:
     """The manifest's short facts as name and value."""
     facts = []
     for part in ("configuration", "device", "versions"):
-        content = manifest.get(part)
-        for name, value in content.items() if isinstance(content, dict) else ():
+        content = manifest.get(part, {})
+        for name, value in content.items():
             text = f"{len(value)}: {', '.join(map(str, value))}" if isinstance(value, list) else str(value)
             facts.append((name.replace("_", " "), text))
     return facts
+
+
+def _safe(value: Any) -> Any:
+    return visible(value) if type(value) is str else value  # markup is our own
 
 
 @cache
@@ -169,7 +183,7 @@ def _asset(name: str) -> str:
 @cache
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, finalize=_safe
     )
     environment.filters["tie"] = tie
     return environment.from_string(_asset("template.html"))
