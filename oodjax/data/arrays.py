@@ -105,8 +105,6 @@ class Generated(Opens):
         return f"image {index} of {self.description}"
 
     def identities(self, content: bool = False) -> Sequence[str]:
-        if content:
-            return [digest_of_pixels(self.make(index)) for index in range(self.count)]
         return [f"{self.fingerprint}:{index}" for index in range(self.count)]
 
 
@@ -152,10 +150,3 @@ class Subset(Opens):
     def identities(self, content: bool = False) -> Sequence[str]:
         whole = self.parent.identities(content)
         return [whole[index] for index in self.indices]
-
-
-def unlabelled(source: Source) -> Source:
-    """The same images as OOD images: every label -1."""
-    if not np.any(source.labels != -1):
-        return source
-    return Subset(source, np.arange(len(source)), np.full(len(source), -1, np.int32))

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
+from oodjax.command_line import UsageError
+
 if TYPE_CHECKING:
     from PIL import Image
 
     Opened: TypeAlias = Image.Image | np.ndarray
 
 
-class BadImage(ValueError):
+class BadImage(UsageError):
     """An image that cannot be read: `path` (or the name of its place in the source) and `reason`."""
 
     def __init__(self, path: str, reason: str) -> None:
@@ -25,7 +27,7 @@ class BadImage(ValueError):
         return BadImage, (self.path, self.reason)
 
 
-class DataError(ValueError):
+class DataError(UsageError):
     """Data that is not there, or not what it should be; the message is one sentence for the user."""
 
 

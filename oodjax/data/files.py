@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from oodjax.data.contract import Opened
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_PATHS_A_TASK = 256
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -106,13 +109,18 @@ class Files(Opens):
         return f"Files({self.description!r}, {len(self)} files under {str(self.root)!r})"
 
     @cached_property
+    def _stats(self) -> np.ndarray:
+        """(n, 3) int64: size in bytes, device and inode; -1 where there is no file."""
+        return np.array(list(self.each(_stat)), np.int64).reshape(-1, 3)
+
+    @property
     def sizes(self) -> np.ndarray:
         """(n,) int64, bytes a file; -1 where there is none."""
-        return np.fromiter(self._each(_size), np.int64, len(self))
+        return self._stats[:, 0]
 
     @cached_property
     def fingerprint(self) -> str:
-        decisive = self._each(_digest_of_file) if self.hash_content else map(str, self.sizes)
+        decisive = self.each(digest_of_file) if self.hash_content else map(str, self.sizes)
         digest = hashlib.sha256(b"bytes\n" if self.hash_content else b"sizes\n")
         for path, label, value in zip(self.paths, self.labels, decisive, strict=True):
             digest.update(f"{path}\0{label}\0{value}\n".encode("utf-8", "surrogateescape"))
@@ -130,18 +138,19 @@ class Files(Opens):
         return str(self.path(index))
 
     def identities(self, content: bool = False) -> Sequence[str]:
-        return list(self._each(_digest_of_file if content else os.path.realpath))
+        if content:
+            return list(self.each(digest_of_file))
+        # The inode, not the path: links to one file are one file.
+        places = zip(self._stats, self.paths, strict=True)
+        return [f"{device}:{inode}" if size >= 0 else path for (size, device, inode), path in places]
 
-    def _each(self, function: Callable[[str], Any]) -> Iterator[Any]:
-        """`function` of every path, in order, by threads: on a network disk each call waits for the network."""
-        step = 512
-        starts = range(0, len(self), step)
+    def each(self, function: Callable[[str], T], indices: Sequence[int] | None = None) -> Iterator[T]:
+        """`function` of paths, in order, by threads: on a network disk each call waits for the network."""
+        chosen = range(len(self)) if indices is None else indices
+        parts = [chosen[start : start + _PATHS_A_TASK] for start in range(0, len(chosen), _PATHS_A_TASK)]
         with ThreadPoolExecutor(16) as pool:
-            for part in pool.map(lambda start: [function(self.name(i)) for i in self._range(start, step)], starts):
+            for part in pool.map(lambda part: [function(self.name(i)) for i in part], parts):
                 yield from part
-
-    def _range(self, start: int, step: int) -> range:
-        return range(start, min(start + step, len(self)))
 
 
 class Idx(Arrays):
@@ -165,19 +174,21 @@ def _image_files(folder: Path) -> Iterator[str]:
                 yield (place / name).as_posix()
 
 
-def _size(path: str) -> int:
+def _stat(path: str) -> tuple[int, int, int]:
     try:
-        return os.stat(path).st_size
+        found = os.stat(path)
     except OSError:
-        return -1
+        return -1, -1, -1
+    return found.st_size, found.st_dev, found.st_ino
 
 
-def _digest_of_file(path: str) -> str:
+def digest_of_file(path: str) -> str:
+    """sha256 of what a file holds; of one that cannot be read, its path."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
-        return f"unreadable {path}"
+        return path
 
 
 def _read_idx(path: Path, dimensions: int) -> np.ndarray:

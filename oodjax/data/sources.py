@@ -6,9 +6,12 @@ A source is random access to n images, each decoded when it is asked for: `len(s
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from oodjax.data.arrays import Arrays, Generated, Subset, unlabelled
+import numpy as np
+
+from oodjax.data.arrays import Arrays, Generated, Subset
 from oodjax.data.contract import BadImage, DataError, Source
 from oodjax.data.files import Files, Idx
 from oodjax.data.tfds import Tfds
@@ -57,3 +60,11 @@ def source_of(
     if not above.is_dir():
         raise DataError(f"root of {path}: no such folder: {above}")
     return Files.from_list(path, above, hash_content)
+
+
+def unlabelled(source: Source) -> Source:
+    """The same images as OOD images: every label -1."""
+    if not np.any(source.labels != -1):
+        return source
+    none = np.full(len(source), -1, np.int32)
+    return replace(source, labels=none) if isinstance(source, Files) else Subset(source, np.arange(len(source)), none)

@@ -149,7 +149,8 @@ _FROM_IMAGE: dict[str, Callable[[Rng, np.ndarray], np.ndarray]] = {
     "pixel_permutation": _pixel_perm,
     "low_freq_pixel_permutation": _low_freq_pixel_perm,
 }
-FAMILIES: tuple[str, ...] = (*_FROM_SIZE, *_FROM_IMAGE)
+PERMUTING: tuple[str, ...] = tuple(_FROM_IMAGE)
+FAMILIES: tuple[str, ...] = (*_FROM_SIZE, *PERMUTING)
 
 
 def generate(family: str, n: int, size: int, seed: int, images: np.ndarray | None = None) -> np.ndarray:
@@ -168,21 +169,35 @@ def generate(family: str, n: int, size: int, seed: int, images: np.ndarray | Non
     Returns:
         uint8 (n, size, size, 3).
     """
+    _check(family, n, size, seed)
+    if family in PERMUTING:
+        images = _checked(family, images, size)
+    result = np.empty((n, size, size, 3), np.uint8)
+    for index in range(n):
+        result[index] = draw(family, index, size, seed, None if images is None else images[index % len(images)])
+    return result
+
+
+def draw(family: str, index: int, size: int, seed: int, image: np.ndarray | None = None) -> np.ndarray:
+    """Image `index` of one family, of `generate`'s; `image` is the one that a permutation family permutes.
+
+    Returns:
+        uint8 (size, size, 3).
+    """
+    _check(family, index, size, seed)
+    rng = np.random.default_rng([seed, zlib.crc32(family.encode()), index])
+    if family in PERMUTING:
+        pixels = _FROM_IMAGE[family](rng, _checked(family, None if image is None else image[None], size)[0] / 255.0)
+    else:
+        pixels = _FROM_SIZE[family](rng, size)
+    return np.rint(np.clip(pixels, 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+def _check(family: str, n: int, size: int, seed: int) -> None:
     if family not in FAMILIES:
         raise ValueError(f"family: got {family!r}, expected one of {', '.join(FAMILIES)}")
     if n < 0 or size < 2 or seed < 0:
         raise ValueError(f"n, size, seed: got {n}, {size}, {seed}, expected n >= 0, size >= 2, seed >= 0")
-    if family in _FROM_IMAGE:
-        images = _checked(family, images, size)
-    result = np.empty((n, size, size, 3), np.uint8)
-    for index in range(n):
-        rng = np.random.default_rng([seed, zlib.crc32(family.encode()), index])
-        if images is not None and family in _FROM_IMAGE:
-            image = _FROM_IMAGE[family](rng, images[index % len(images)] / 255.0)
-        else:
-            image = _FROM_SIZE[family](rng, size)
-        result[index] = np.rint(np.clip(image, 0.0, 1.0) * 255.0)
-    return result
 
 
 def _checked(family: str, images: np.ndarray | None, size: int) -> np.ndarray:
