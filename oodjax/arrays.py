@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 import numbers
-from typing import Any, TypeAlias
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-Array: TypeAlias = jax.Array | np.ndarray
 
+def host_array(value: Any, name: str) -> np.ndarray:
+    """`value` as a NumPy array of real numbers of at most 8 bytes, in this machine's byte order.
 
-def real_array(value: Any, name: str) -> Any:
-    """`value` as an array of real numbers in this machine's byte order.
-
-    JAX arrays, traced or not, stay as and where they are; so do stand-ins that have only a shape and a dtype. All
-    else (lists, pandas, torch tensors on any device) becomes a NumPy array; booleans become 0 and 1.
+    Lists, pandas, JAX arrays and torch tensors on any device are taken; booleans become 0 and 1.
 
     Raises:
       TypeError: complex numbers, text, dates or objects; `name` names the argument.
       ValueError: a masked array with masked entries; nested lists of unequal length.
     """
-    if isinstance(value, jax.Array) or _is_stand_in(value):
-        return value if _is_real(value.dtype) and value.dtype != bool else _booleans(value, name)
-    array = _host_array(value, name)
-    if not _is_real(array.dtype):
+    array = _plain_array(value, name)
+    if not is_real(array.dtype):
         raise TypeError(f"{name} must be an array of real numbers, got {describe(value)}")
-    if array.dtype == bool:
+    if array.dtype.kind in "bV":  # V: bfloat16 and narrower, which NumPy can do little with
         return array.astype(np.float32)
     if array.dtype.itemsize > 8:
         return array.astype(np.float64)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def is_real(dtype: Any) -> bool:
+    """Whether a NumPy dtype, bfloat16 and its like among them, is of real numbers."""
+    return isinstance(dtype, np.dtype) and np.can_cast(dtype, np.longdouble)
 
 
 def class_indices(labels: Any, classes: int | None, who: str, *, ood: bool = False) -> NDArray[np.int64]:
@@ -44,8 +42,8 @@ def class_indices(labels: Any, classes: int | None, who: str, *, ood: bool = Fal
       TypeError: booleans, text or objects.
       ValueError: another shape than (n,), fractions, or values out of range; the message says what they look like.
     """
-    array = _host_array(labels, f"{who}: labels")
-    if array.dtype == bool or not _is_real(array.dtype):
+    array = _plain_array(labels, f"{who}: labels")
+    if array.dtype == bool or not is_real(array.dtype):
         hint = "; where they are the classes 0 and 1, pass labels.astype(int)" if array.dtype == bool else ""
         raise TypeError(f"{who}: labels must be whole numbers, the class of every sample, got {describe(labels)}{hint}")
     if array.ndim != 1:
@@ -82,23 +80,7 @@ def describe(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
-def _is_stand_in(value: Any) -> bool:
-    """Such as jax.ShapeDtypeStruct."""
-    has = hasattr(value, "shape") and hasattr(value, "dtype")
-    return has and not hasattr(value, "__array__") and not hasattr(value, "__array_interface__")
-
-
-def _is_real(dtype: Any) -> bool:
-    return any(jnp.issubdtype(dtype, kind) for kind in (np.floating, np.integer, np.bool_))
-
-
-def _booleans(value: Any, name: str) -> Any:
-    if value.dtype != bool:
-        raise TypeError(f"{name} must be an array of real numbers, got {describe(value)}")
-    return value.astype(jnp.float32) if isinstance(value, jax.Array) else value
-
-
-def _host_array(value: Any, name: str) -> np.ndarray:
+def _plain_array(value: Any, name: str) -> np.ndarray:
     """A plain NumPy array of whatever dtype."""
     if isinstance(value, np.ma.MaskedArray):
         if np.ma.is_masked(value):

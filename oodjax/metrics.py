@@ -11,6 +11,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from oodjax.arrays import class_indices, describe, host_array, is_whole
+
 Floats: TypeAlias = NDArray[np.float64]
 Counts: TypeAlias = NDArray[np.int64]
 Value: TypeAlias = float | Floats
@@ -110,32 +112,69 @@ def evaluate(id_scores: ArrayLike, ood_scores: ArrayLike, correct: ArrayLike) ->
 
 def accuracy(logits: ArrayLike, labels: ArrayLike) -> float:
     """Share of samples whose largest logit is the label's; `logits` `(n, c)`, `labels` `(n,)` in 0 to c - 1."""
-    logits, labels = _checked_logits(logits, labels)
-    return float(np.mean(logits.argmax(-1) == labels))
+    values, classes = _checked_logits(logits, labels, "logits")
+    return float(np.mean(values.argmax(-1) == classes))
 
 
-def ece(probs_or_logits: ArrayLike, labels: ArrayLike, bins: int = 15) -> float:
+def ece(
+    values: ArrayLike | None = None,
+    labels: ArrayLike | None = None,
+    bins: int = 15,
+    *,
+    logits: ArrayLike | None = None,
+    probabilities: ArrayLike | None = None,
+) -> float:
     """Expected calibration error: the mean gap between confidence and accuracy over equal-width bins, as a fraction.
 
     Guo et al. 2017 (arXiv 1706.04599), equation 3. Bins are open below and closed above, on the confidence (the largest
     probability).
 
     Args:
-      probs_or_logits: `(n, c)`. Taken as probabilities if no entry is negative and every row sums to 1 within 1e-3,
-        otherwise as logits, which go through a softmax.
+      values: `(n, c)` that are plainly one or the other: logits with an entry outside 0 to 1, or probabilities whose
+        rows sum to 1 within 1e-3. All else, such as probabilities in few digits, is refused: name it instead.
       labels: `(n,)` class indices in 0 to c - 1.
       bins: how many bins divide the range 0 to 1.
+      logits: `(n, c)` instead of `values`; they go through a softmax.
+      probabilities: `(n, c)` instead of `values`; in 0 to 1, with rows that sum to 1 up to three decimals an entry.
     """
-    values, labels = _checked_logits(probs_or_logits, labels)
-    if bins < 1:
-        raise ValueError(f"bins must be at least 1, got {bins}")
-    if values.min() < 0 or np.abs(values.sum(-1) - 1).max() > 1e-3:
-        values = np.exp(values - values.max(-1, keepdims=True))
-        values /= values.sum(-1, keepdims=True)
-    confidence = np.minimum(values.max(-1), 1.0)
-    gap = (values.argmax(-1) == labels) - confidence
+    given = {"values": values, "logits": logits, "probabilities": probabilities}
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) != 1 or labels is None:
+        raise TypeError(f"ece takes one of logits= and probabilities=, and labels; got {', '.join(names) or 'neither'}")
+    (name,) = names
+    p, classes = _checked_logits(given[name], labels, name)
+    if not is_whole(bins) or bins < 1:
+        raise ValueError(f"bins must be at least 1 and whole, got {describe(bins)}")
+    if name == "probabilities":
+        _check_probabilities(p)
+    elif name == "logits" or _are_logits(p):
+        p = np.exp(p - p.max(-1, keepdims=True))
+        p /= p.sum(-1, keepdims=True)
+    confidence = np.minimum(p.max(-1), 1.0)
+    gap = (p.argmax(-1) == classes) - confidence
     index = np.searchsorted(np.linspace(0, 1, bins + 1), confidence, side="left")
-    return float(np.abs(np.bincount(index, gap)).sum() / len(labels))
+    return float(np.abs(np.bincount(index, gap)).sum() / len(classes))
+
+
+def _are_logits(values: Floats) -> bool:
+    if values.min() < 0 or values.max() > 1:
+        return True
+    sums = values.sum(-1)
+    if np.abs(sums - 1).max() <= 1e-3:
+        return False
+    raise ValueError(
+        f"ece: values lie in 0 to 1 but their rows sum to {sums.min():.4g} to {sums.max():.4g}: say what they are, "
+        "ece(logits=..., labels=...) or ece(probabilities=..., labels=...)"
+    )
+
+
+def _check_probabilities(values: Floats) -> None:
+    off = np.abs(values.sum(-1) - 1).max()
+    if values.min() < 0 or values.max() > 1 + 1e-2 or off > max(1e-2, 5e-4 * values.shape[1]):
+        raise ValueError(
+            f"ece: probabilities must lie in 0 to 1 and sum to 1 in each row, got {values.min():.4g} to "
+            f"{values.max():.4g} with sums off by up to {off:.4g}; pass logits=... where they are logits"
+        )
 
 
 def _per_column(metric: Callable[[Counts, Counts], float], id_scores: ArrayLike, ood_scores: ArrayLike) -> Value:
@@ -181,11 +220,13 @@ def _aupr(positive: Counts, negative: Counts) -> float:
 
 
 def _checked(id_scores: ArrayLike, ood_scores: ArrayLike) -> tuple[Floats, Floats, bool]:
-    inside, outside = np.asarray(id_scores, np.float64), np.asarray(ood_scores, np.float64)
+    inside, outside = (host_array(x, n) for x, n in ((id_scores, "id_scores"), (ood_scores, "ood_scores")))
+    _refuse_labels_first(id_scores, inside, outside)
+    inside, outside = inside.astype(np.float64), outside.astype(np.float64)
     for name, scores in (("id_scores", inside), ("ood_scores", outside)):
         if scores.ndim not in (1, 2):
             raise ValueError(f"{name} must be (n,) or (n, m), got shape {scores.shape}")
-        if len(scores) == 0:
+        if scores.size == 0:
             raise ValueError(f"{name} is empty, shape {scores.shape}")
         bad = scores.size - np.count_nonzero(np.isfinite(scores))
         if bad:
@@ -196,24 +237,30 @@ def _checked(id_scores: ArrayLike, ood_scores: ArrayLike) -> tuple[Floats, Float
     return (inside[:, None], outside[:, None], True) if single else (inside, outside, False)
 
 
+def _refuse_labels_first(given: ArrayLike, inside: np.ndarray, outside: np.ndarray) -> None:
+    """Scikit-learn's order is (y_true, y_score): 0s and 1s, then as many scores that are not."""
+    same_length = inside.ndim == 1 and len(inside) > 2 and len(inside) == len(outside)
+    both = same_length and np.array_equal(np.unique(inside), (0, 1)) and not np.isin(outside, (0, 1)).all()
+    if both or "bool" in str(getattr(given, "dtype", "")):
+        raise ValueError(
+            "metrics take (id_scores, ood_scores), the scores of each set, but the first argument holds only 0 and 1, "
+            "as y_true in scikit-learn's order would: pass scores[y_true == 1], scores[y_true == 0], ID being 1"
+        )
+
+
 def _checked_correct(correct: ArrayLike, n: int) -> NDArray[np.bool_]:
-    values = np.asarray(correct)
+    values = host_array(correct, "correct")
     if values.shape != (n,):
         raise ValueError(f"correct must be ({n},) like id_scores, got shape {values.shape}")
     if not np.isin(values, (0, 1)).all():
-        raise ValueError(f"correct must hold true or false, got {values.dtype} with other values")
+        raise ValueError(f"correct must hold true or false, got {describe(correct)} with other values")
     return values.astype(bool)
 
 
-def _checked_logits(logits: ArrayLike, labels: ArrayLike) -> tuple[Floats, NDArray[np.integer]]:
-    values, classes = np.asarray(logits, np.float64), np.asarray(labels)
-    if values.ndim != 2 or values.size == 0 or classes.shape != values.shape[:1]:
-        raise ValueError(f"expected logits (n, c) and labels (n,), n >= 1, got {values.shape} and {classes.shape}")
+def _checked_logits(logits: ArrayLike | None, labels: ArrayLike, name: str) -> tuple[Floats, NDArray[np.int64]]:
+    values, classes = host_array(logits, name).astype(np.float64), host_array(labels, "labels")
+    if values.ndim != 2 or values.size == 0 or len(np.atleast_1d(classes)) != len(values):
+        raise ValueError(f"expected {name} (n, c) and labels (n,), n >= 1, got {values.shape} and {classes.shape}")
     if not np.isfinite(values).all():
-        raise ValueError(f"logits have {np.count_nonzero(~np.isfinite(values))} values that are NaN or infinite")
-    if not np.issubdtype(classes.dtype, np.integer) or classes.min() < 0 or classes.max() >= values.shape[1]:
-        raise ValueError(
-            f"labels must be integers in 0 to {values.shape[1] - 1}, got {classes.dtype} with "
-            f"values from {classes.min()} to {classes.max()}"
-        )
-    return values, classes
+        raise ValueError(f"{name} have {np.count_nonzero(~np.isfinite(values))} values that are NaN or infinite")
+    return values, class_indices(labels, values.shape[1], "metrics")

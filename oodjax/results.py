@@ -51,7 +51,7 @@ def tabulate(study: Study) -> Tables:
                 "model": model,
                 "category": category,
                 "accuracy": metrics.accuracy(unit.logits, unit.labels),
-                "ece": metrics.ece(unit.logits, unit.labels),
+                "ece": metrics.ece(logits=unit.logits, labels=unit.labels),
             }
         )
         for ood in oods:

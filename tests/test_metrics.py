@@ -1,6 +1,9 @@
 import pathlib
 
+import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn.metrics
 
@@ -159,12 +162,51 @@ def test_ece_by_hand():
     probabilities = np.array([[0.9, 0.1], [0.85, 0.15], [0.6, 0.4], [0.55, 0.45]])
     labels = np.array([0, 1, 0, 0])
     # two bins of width 0.2: (0.8, 1] holds 1 of 2 right at 0.875, (0.4, 0.6] 2 of 2 at 0.575
-    assert metrics.ece(probabilities, labels, bins=5) == pytest.approx((abs(1 - 1.75) + abs(2 - 1.15)) / 4)
-    assert metrics.ece(probabilities, labels, bins=1) == pytest.approx(abs(3 - 2.9) / 4)
-    assert metrics.ece(np.log(probabilities), labels, bins=5) == pytest.approx(
-        metrics.ece(probabilities, labels, bins=5)
-    )
+    by_hand = pytest.approx((abs(1 - 1.75) + abs(2 - 1.15)) / 4)
+    assert metrics.ece(probabilities=probabilities, labels=labels, bins=5) == by_hand
+    assert metrics.ece(probabilities, labels, bins=5) == by_hand
+    assert metrics.ece(probabilities=probabilities, labels=labels, bins=np.int64(1)) == pytest.approx(abs(3 - 2.9) / 4)
+    assert metrics.ece(logits=np.log(probabilities), labels=labels, bins=5) == by_hand
+    assert metrics.ece(np.log(probabilities), labels, 5) == by_hand
     assert metrics.ece(np.eye(3), [0, 1, 1]) == pytest.approx(1 / 3)
+
+
+def test_ece_takes_what_it_is_told_and_refuses_to_guess():
+    """Probabilities in few digits do not sum to 1, and logits may lie in 0 to 1: no value tells one from the other."""
+    rng = np.random.default_rng(7)
+    exact = rng.dirichlet(np.full(100, 0.05), 400)
+    labels = np.array([rng.choice(100, p=p) for p in exact])  # calibrated, but for chance
+    want = metrics.ece(probabilities=exact, labels=labels)
+    assert want < 0.1
+    for rounded in (exact.round(3), exact.astype(ml_dtypes.bfloat16), exact.astype(np.float16)):
+        # a confidence moves by at most half the last digit, and may move to the next bin with its gap
+        assert metrics.ece(probabilities=rounded, labels=labels) == pytest.approx(want, abs=0.01)
+    for call in (lambda x: metrics.ece(x, labels), lambda x: metrics.ece(x.astype(np.float32), labels)):
+        with pytest.raises(ValueError, match=r"rows sum to 0.\d+ to 1.\d+: say what they are, ece\(logits=..., labels"):
+            call(exact.round(3))
+    logits = rng.uniform(0, 1, (50, 4))
+    with pytest.raises(ValueError, match="say what they are"):
+        metrics.ece(logits, np.zeros(50, int))
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    assert metrics.ece(logits=logits, labels=np.zeros(50, int)) == pytest.approx(metrics.ece(p, np.zeros(50, int)))
+    for wrong, message in (
+        (np.log(exact + 1e-9), r"probabilities must lie in 0 to 1 and sum to 1 .* pass logits=..."),
+        (2 * exact, "probabilities must lie in 0 to 1"),
+        (exact / 2, "sums off by up to 0.5"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            metrics.ece(probabilities=wrong, labels=labels[: len(wrong)])
+
+
+def test_ece_wants_one_kind_of_values_and_labels():
+    for arguments in (
+        {"labels": [0]},
+        {"logits": [[0.0, 1.0]]},
+        {"logits": [[0.0, 1.0]], "probabilities": [[0.0, 1.0]], "labels": [0]},
+        {"values": [[0.0, 1.0]], "logits": [[0.0, 1.0]], "labels": [0]},
+    ):
+        with pytest.raises(TypeError, match="ece takes one of logits= and probabilities=, and labels; got"):
+            metrics.ece(**arguments)
 
 
 def test_ece_equals_a_loop_over_bins():
@@ -179,14 +221,14 @@ def test_ece_equals_a_loop_over_bins():
             expected += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
     assert metrics.ece(logits, labels) == pytest.approx(expected, abs=1e-12)
     assert metrics.ece(p, labels) == pytest.approx(expected, abs=1e-12)
-    assert metrics.ece(logits + 1000, labels) == pytest.approx(expected, abs=1e-9)
+    assert metrics.ece(logits=logits + 1000, labels=labels) == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize(
     "logits, labels, message",
     [
-        ([[0.0, 1.0]], [2], "integers in 0 to 1, got .* from 2 to 2"),
-        ([[0.0, 1.0]], [0.0], "integers in 0 to 1, got float64"),
+        ([[0.0, 1.0]], [2], r"labels must lie in 0..1, got 2..2; they seem to count from 1"),
+        ([[0.0, 1.0]], [0.5], "labels must be whole numbers, got 0.5"),
         ([[0.0, np.nan]], [0], "1 values that are NaN"),
         ([[0.0, 1.0]], [0, 1], r"got \(1, 2\) and \(2,\)"),
         (np.zeros((0, 2)), [], r"got \(0, 2\)"),
@@ -196,5 +238,55 @@ def test_logits_and_labels_are_checked(logits, labels, message):
     for metric in (metrics.accuracy, metrics.ece):
         with pytest.raises(ValueError, match=message):
             metric(logits, labels)
-    with pytest.raises(ValueError, match="bins must be at least 1, got 0"):
-        metrics.ece([[0.5, 0.5]], [0], bins=0)
+    for bins in (0, 1.5, "15", True):
+        with pytest.raises(ValueError, match=f"bins must be at least 1 and whole, got {bins!r}"):
+            metrics.ece([[0.5, 0.5]], [0], bins=bins)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is handed over
+
+
+@pytest.mark.parametrize("metric", SCORE_METRICS)
+def test_scikit_learns_order_is_recognised(metric):
+    rng = np.random.default_rng(0)
+    y_true, y_score = rng.integers(0, 2, 50), rng.normal(size=50)
+    for labels in (y_true, y_true.tolist(), y_true.astype(float), y_true.astype(bool), pd.Series(y_true)):
+        with pytest.raises(ValueError, match=r"take \(id_scores, ood_scores\).* scores\[y_true == 1\], scores\[y_true"):
+            metric(labels, y_score)
+    inside, outside = y_score[y_true == 1], y_score[y_true == 0]
+    assert metric(inside, outside) == pytest.approx(by_sklearn(inside, outside)[metric.__name__], abs=1e-12)
+
+
+def test_scores_of_zero_and_one_are_scores():
+    """A vote of yes or no, saturated scores, sets of other lengths: nothing of scikit-learn's order."""
+    assert metrics.auroc([0, 1, 1], [0, 0, 1]) == (1 * 0 + 2 * 2 + 0.5 * (2 + 2)) / 9
+    assert metrics.auroc([1.0, 1.0, 1.0], [0.2, 0.5, 1.0]) == (3 * 2 + 0.5 * 3) / 9
+    assert metrics.auroc([0, 1, 1], [0.5, 0.5]) == 4 / 6
+
+
+@pytest.mark.parametrize("metric", SCORE_METRICS)
+def test_scores_of_any_kind_of_array_are_the_same(metric):
+    inside, outside = pair("ties")
+    want = metric(inside, outside)
+    for convert in (list, pd.Series, jnp.asarray, lambda x: x.astype(">f8"), np.ma.masked_array):
+        assert metric(convert(inside), convert(outside)) == want  # float32 keeps the order and the ties of sevenths
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        (np.array([1j, 2.0]), "id_scores must be an array of real numbers, got ndarray of complex128"),
+        (["a", "b"], "id_scores must be an array of real numbers, got a list"),
+        ({"a": 1.0}, "id_scores must be an array of real numbers, got a dict"),
+        (None, "id_scores must be an array of real numbers, got None"),
+        ([[1.0], [1.0, 2.0]], "id_scores cannot be made an array, got a list"),
+        (np.ma.masked_array([1.0, 2.0], mask=[0, 1]), "id_scores is a masked array with 1 masked entries"),
+        (np.zeros((3, 0)), r"id_scores is empty, shape \(3, 0\)"),
+    ],
+)
+def test_scores_that_are_no_numbers_are_named(scores, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        metrics.auroc(scores, [1.0, 2.0])
+    with pytest.raises((ValueError, TypeError), match=message):
+        metrics.evaluate(scores, [1.0, 2.0], [True, False])
