@@ -1,6 +1,7 @@
 """Every kind of source: what it opens, its labels, and what its fingerprint sees."""
 
 import gzip
+import os
 import sys
 
 import numpy as np
@@ -195,6 +196,35 @@ def test_a_damaged_and_a_missing_file_are_named(folder):
         with pytest.raises(BadImage, match=reason) as raised:
             source.open(index)
         assert raised.value.path == source.name(index) and str(raised.value).count(source.paths[index]) == 1
+
+
+def test_a_link_that_leads_back_is_not_followed(folder):
+    (folder / "class_1" / "loop").symlink_to(folder / "class_1")
+    (folder / "class_2" / "up").symlink_to(folder)
+    assert len(Files.from_folder(folder)) == 15
+
+
+def test_a_folder_elsewhere_may_be_linked(folder, tmp_path):
+    save(tmp_path / "elsewhere" / "a.png", 0)
+    (folder / "class_3").symlink_to(tmp_path / "elsewhere")
+    assert Files.from_folder(folder).labels.tolist() == [0] * 5 + [1] * 5 + [2] * 5 + [3]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")
+def test_a_folder_that_cannot_be_listed_is_no_empty_one(folder):
+    (folder / "class_1").chmod(0)
+    try:
+        with pytest.raises(DataError, match="cannot list .*class_1: Permission denied"):
+            Files.from_folder(folder)
+    finally:
+        (folder / "class_1").chmod(0o755)
+
+
+def test_lists_of_other_editors(folder, tmp_path):
+    content = "\ufeffclass_1/image 0.jpg\t7\r\nclass_0/image\u2028 1.png  2\r\n"
+    (tmp_path / "list.txt").write_bytes(content.encode())
+    source = Files.from_list(tmp_path / "list.txt", folder)
+    assert source.paths == ("class_1/image 0.jpg", "class_0/image\u2028 1.png") and source.labels.tolist() == [7, 2]
 
 
 # IDX

@@ -83,21 +83,19 @@ class Files(Opens):
         """A text file with `path label` a line, paths relative to `root`; the label is the last word of the line."""
         list_file = Path(list_file)
         try:
-            lines = list_file.read_text(encoding="utf-8").splitlines()
+            lines = list_file.read_text(encoding="utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"cannot read the list {list_file}: {reason_of(error)}") from None
         paths, labels = [], []
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
-            path, _, label = line.rstrip().rpartition(" ")
+            path, label = (line.rsplit(None, 1) + [""])[:2]
             try:
                 labels.append(int(label))
             except ValueError:
-                path = ""
-            if not path.strip():
-                raise DataError(f"{list_file}, line {number}: got {line[:80]!r}, expected `path label`")
-            paths.append(path.strip())
+                raise DataError(f"{list_file}, line {number}: got {line[:80]!r}, expected `path label`") from None
+            paths.append(path.strip(" \t"))
         if not paths:
             raise DataError(f"the list {list_file} is empty, expected `path label` a line")
         return cls(paths, np.array(labels), Path(root), hash_content, (), f"list {list_file.name}")
@@ -166,12 +164,20 @@ class Idx(Arrays):
 
 
 def _image_files(folder: Path) -> Iterator[str]:
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    def refuse(error: OSError) -> None:
+        raise DataError(f"cannot list {error.filename}: {error.strerror}") from None
+
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".") and not _leads_back(Path(parent, name))]
         place = Path(parent).relative_to(folder)
         for name in names:
             if not name.startswith(".") and name.lower().endswith(SUFFIXES):
                 yield (place / name).as_posix()
+
+
+def _leads_back(folder: Path) -> bool:
+    """Whether a folder is a link to a folder above itself, which would be walked for ever."""
+    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
 
 
 def _stat(path: str) -> tuple[int, int, int]:
