@@ -13,8 +13,9 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn, TypeVar
+
+from oodjax.signals import WORDS, Handler, Terminated, ending, handle, raising
 
 T = TypeVar("T")
 _LONGEST_WORD = 300
@@ -23,7 +24,6 @@ _TAKEN = {
     r"\[.*\]": "[ ] for a pattern",
     r"/[a-z0-9]+:(/|$)": "a folder whose name ends in a colon for an address",
 }
-_WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
 class UsageError(ValueError):
@@ -53,10 +53,6 @@ class Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which what cleans up after Ctrl-C cleans up after as well."""
-
-
 def execute(command: Parser, prepare: Callable[[], T], work: Callable[[T], int], stopped: str = "") -> int:
     """`work(prepare())`, the exit code of a command line.
 
@@ -72,9 +68,9 @@ def execute(command: Parser, prepare: Callable[[], T], work: Callable[[T], int],
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        with _signals(_end_at_once(command.name)):
+        with _signals(ending(command.name)):
             prepared = prepare()
-        with _signals(_raise):
+        with _signals(raising):
             code = work(prepared)
             sys.stdout.flush()
             return code
@@ -83,38 +79,21 @@ def execute(command: Parser, prepare: Callable[[], T], work: Callable[[T], int],
         return 128 + signal.SIGPIPE
     except KeyboardInterrupt as error:
         number = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
-        print(f"{command.name}: {_WORDS[number]}{'; ' if stopped else ''}{one_line(stopped)}", file=sys.stderr)
+        print(f"{command.name}: {WORDS[number]}{'; ' if stopped else ''}{one_line(stopped)}", file=sys.stderr)
         return 128 + number
 
 
 @contextmanager
-def _signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM go to `handler`, unless the process was started to ignore them."""
+def _signals(handler: Handler) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield  # signals go to the main thread, and only it may say what becomes of them
         return
-    former = {number: signal.getsignal(number) for number in _WORDS}
-    for number, previous in former.items():
-        if previous is not signal.SIG_IGN:
-            signal.signal(number, handler)
+    former = handle(handler)
     try:
         yield
     finally:
         for number, previous in former.items():
-            signal.signal(number, previous)
-
-
-def _end_at_once(name: str) -> Callable[[int, FrameType | None], None]:
-    # An exception would not do: raised within the import of an extension module, it is lost or turned into another.
-    def end(number: int, frame: FrameType | None) -> None:
-        os.write(2, f"{name}: {_WORDS[signal.Signals(number)]}\n".encode())
-        os._exit(128 + number)
-
-    return end
-
-
-def _raise(number: int, frame: FrameType | None) -> None:
-    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+            signal.signal(number, previous)  # type: ignore[arg-type]
 
 
 def one_line(text: str) -> str:

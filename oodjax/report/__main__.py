@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from oodjax.signals import ending, handle
+
+if __name__ == "__main__":
+    handle(ending("oodjax.report"))  # before the other imports, which take their time
+
 import argparse
 from collections.abc import Sequence
 from typing import Any
