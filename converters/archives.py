@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import zipfile
 import zlib
@@ -43,7 +44,9 @@ def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
             yield archive
     except ConversionError:
         raise
-    except (zipfile.BadZipFile, NotImplementedError, zlib.error, EOFError, ValueError, OverflowError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, zlib.error, EOFError, ValueError, OverflowError, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which is a place before the file's beginning
+            raise
         reason = shown(str(error)) or type(error).__name__
         raise problem(str(path), f"damaged or truncated zip file ({reason})") from error
 

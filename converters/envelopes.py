@@ -162,7 +162,7 @@ def _no_table(value: Any) -> str:
     if isinstance(value, Placeholder):
         save = "load it where its classes are and save its tensors: torch.save(model.state_dict(), PATH)"
         return f"holds a whole {shown(value.described)}, not a table of tensors; {save}"
-    return f"expected a table of tensors, found {_kind(value) if value else 'an empty one'}"
+    return f"expected a table of tensors, found {'an empty one' if isinstance(value, Mapping) else _kind(value)}"
 
 
 def _kind(value: Any) -> str:

@@ -14,7 +14,7 @@ from converters.errors import ConversionError, problem, shown
 
 SUFFIX = ".index.json"
 LONGEST = 8 * 2**20  # bytes; a tensor takes some 100
-_FILE_NAME = re.compile(r"[\w-][\w.-]*")
+_FILE_NAME = re.compile(r"[\w-][\w.-]{0,254}", re.ASCII)
 _NUMBERED = re.compile(r"-\d{5}-of-")
 
 

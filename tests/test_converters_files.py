@@ -236,6 +236,11 @@ def test_a_zip_file_that_torch_does_not_write(tmp_path: Path) -> None:
     content[content.index(b"PK\x01\x02") + 8] |= 1
     (tmp_path / "x.pth").write_bytes(content)
     refused(r"is encrypted \(archive/data.pkl\): unpack it")
+    content = bytearray(good(tmp_path).read_bytes())
+    where = content.index(b"PK\x05\x06") + 16
+    content[where : where + 4] = struct.pack("<I", struct.unpack_from("<I", content, where)[0] + 1000)
+    (tmp_path / "x.pth").write_bytes(content)
+    refused("damaged or truncated zip file")  # its members would begin before the file does
     content = good(tmp_path).read_bytes()
     (tmp_path / "x.pth").write_bytes(content.replace(SIX["0"].tobytes(), np.ones(6, np.float32).tobytes()))
     refused("damaged or truncated zip file .*CRC")
@@ -323,7 +328,7 @@ def test_an_index_that_does_not_fit_its_shards(tmp_path: Path) -> None:
     path = sharded(tmp_path)
     (tmp_path / first).rename(tmp_path / "other")
     refused(path, f"not beside it: {first}")
-    for name in ("../x.safetensors", "/etc/passwd", "a/b.safetensors", "..", "", "a\\b", "a\nb", path.name):
+    for name in ("../x.safetensors", "/etc/passwd", "a/b.safetensors", "..", "", "a\\b", "a\nb", "a" * 256, path.name):
         refused(sharded(tmp_path, c=name), "names what is no file of weights")
     for text_ in (
         "{}",

@@ -56,6 +56,7 @@ def test_counters_may_be_absent() -> None:
         ("", "", {}, "found an empty one"),
         ("", "", [1], "found list"),
         ("a", "", {"a": 3}, "found int"),
+        ("a", "", {"a": np.zeros(2)}, "found ndarray"),
         ("", "", {"a": np.zeros(1), "epoch": 3}, r"not a plain tensor: epoch \(int\)"),
         ("", "", {1: np.zeros(1)}, "not a name: int"),
         ("", "strip:module.", {"a": np.zeros(1)}, "no key starts with 'module.'"),
