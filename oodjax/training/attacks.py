@@ -8,11 +8,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import nnx
 from jax import lax
 
 from oodjax.models.normalize import normalize
-from oodjax.training.losses import cross_entropy
 
 NORMS = ("l2", "linf")
 _INSIDE = 1 - 1e-5  # float32 rounding of image + perturbation must not leave the ball
@@ -70,7 +70,7 @@ def attack(
 
     def loss(x: jax.Array) -> jax.Array:
         logits = nnx.merge(graphdef, state)(normalize(x, mean, std)).logits
-        return cross_entropy(logits, targets) * x.shape[0]
+        return optax.softmax_cross_entropy(logits, targets).sum()
 
     def project(delta: jax.Array) -> jax.Array:
         length = _length(delta)

@@ -1,19 +1,9 @@
-"""What training minimises; means over the batch, in float32."""
+"""What contrastive training minimises, in float32."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-
-
-def smooth_labels(targets: jax.Array, share: float | jax.Array) -> jax.Array:
-    """(n, K) class probabilities with `share` of them spread evenly (Szegedy et al., CVPR 2016, section 7)."""
-    return targets * (1.0 - share) + share / targets.shape[-1]
-
-
-def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """- sum_c t_c log softmax(z)_c of (n, K) logits and class probabilities."""
-    return -(targets * jax.nn.log_softmax(logits)).sum(axis=-1).mean()
 
 
 def contrastive(embeddings: jax.Array, labels: jax.Array, temperature: float | jax.Array) -> jax.Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -18,12 +17,12 @@ from oodjax.data.loader import epoch_order
 from oodjax.models.normalize import normalize
 from oodjax.models.resnet import ResNetConfig, initialize
 from oodjax.training.augmentations import Augmentation
-from oodjax.training.losses import contrastive, cross_entropy, smooth_labels
+from oodjax.training.losses import contrastive
 from oodjax.training.recipes import FREEZE, Recipe
 
 EMBEDDING = 64
 PROBE_PENALTY = 1e-3
-_MOMENTUM = optax.trace(0.9, nesterov=True)
+MOMENTUM = 0.9
 
 
 class Progress(NamedTuple):
@@ -31,7 +30,7 @@ class Progress(NamedTuple):
 
     params: Any
     statistics: Any
-    momentum: Any
+    optimizer: Any
     average: tuple[Any, Any]
 
 
@@ -93,13 +92,34 @@ def _check(recipe: Recipe, config: ResNetConfig, images: np.ndarray, labels: np.
         raise ValueError(f"batch_size must be at most the number of images, {len(labels)}, got {recipe.batch_size}")
 
 
-def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
-    """Linear over the first epoch, then a cosine to zero."""
+def learning_rates(recipe: Recipe, steps_per_epoch: int) -> np.ndarray:
+    """(steps,) float64: linear over the first epoch, then a cosine to zero."""
     total = recipe.epochs * steps_per_epoch
-    warm = min(steps_per_epoch, total // 2)
-    if step < warm:
-        return recipe.learning_rate * (step + 1) / warm
-    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / (total - warm)))
+    with jax.enable_x64(True):
+        return np.asarray(_rates(recipe.learning_rate, min(steps_per_epoch, total // 2), total))
+
+
+@partial(jax.jit, static_argnames=("warm", "total"))
+def _rates(peak: jax.Array, warm: int, total: int) -> jax.Array:
+    rise = optax.linear_schedule(peak / max(warm, 1), peak, warm - 1)
+    fall = optax.cosine_decay_schedule(peak, total - warm)
+    return optax.join_schedules([rise, fall], [warm])(jnp.arange(total, dtype=float))
+
+
+def sgd(knobs: Knobs) -> optax.GradientTransformation:
+    """Nesterov momentum and L2 on what is trained.
+
+    A factor freezes, where `optax.masked` would make another program of every choice of parameters.
+    """
+
+    def freeze(updates: Any, params: Any) -> Any:
+        return jax.tree.map(jnp.multiply, knobs.trained, updates)
+
+    return optax.chain(
+        optax.add_decayed_weights(knobs.weight_decay),
+        optax.stateless(freeze),
+        optax.sgd(knobs.learning_rate, MOMENTUM, nesterov=True),
+    )
 
 
 def _train_supervised(recipe, graphdef, weights, images, labels, pixels, seed, progress):
@@ -125,8 +145,8 @@ def _train_contrastive(recipe, graphdef, weights, images, labels, pixels, seed, 
         batch = _scaled(images[rows])
         views = [_augment(recipe.functions, k, batch, classes[labels[rows]])[0] for k in jax.random.split(key)]
         names = np.tile(labels[rows] if recipe.objective == "supcon" else rows, 2).astype(np.int32)
-        step_knobs = knobs._replace(learning_rate=rate)
-        carry, _ = contrastive_step(graphdef, carry, jnp.concatenate(views), names, step_knobs, pixels)
+        images_twice = jnp.concatenate(views)
+        carry, _ = contrastive_step(graphdef, carry, images_twice, names, knobs._replace(learning_rate=rate), pixels)
     (params, _), statistics = carry.average
     state = nnx.merge_state(params, statistics)
     size = recipe.batch_size
@@ -142,17 +162,16 @@ def _train_contrastive(recipe, graphdef, weights, images, labels, pixels, seed, 
 def _start(recipe: Recipe, weights: tuple[Any, Any]) -> tuple[Progress, Knobs]:
     params, statistics = weights
     frozen = FREEZE[recipe.freeze]
-    trained = jax.tree_util.tree_map_with_path(lambda path, p: np.float32(not frozen(path, p.shape)), params)
     knobs = Knobs(
         learning_rate=np.float32(0),
         weight_decay=np.float32(recipe.weight_decay),
         label_smoothing=np.float32(recipe.label_smoothing),
         ema_decay=np.float32(recipe.ema_decay),
         temperature=np.float32(recipe.temperature),
-        trained=trained,
+        trained=jax.tree_util.tree_map_with_path(lambda path, p: np.float32(not frozen(path, p.shape)), params),
     )
     copy = jax.tree.map(jnp.copy, (params, statistics))  # donated apart from what it averages
-    return Progress(params, statistics, _MOMENTUM.init(params), copy), knobs
+    return Progress(params, statistics, sgd(knobs).init(params), copy), knobs
 
 
 def _schedule(
@@ -161,12 +180,12 @@ def _schedule(
     """(rows, key, learning rate) of each step; a step depends on its own number and the seed alone."""
     size, root = recipe.batch_size, jax.random.key(seed)
     per_epoch = count // size
+    rates = learning_rates(recipe, per_epoch).astype(np.float32)
     for epoch in range(recipe.epochs):
         order = epoch_order(count, seed, epoch)
         for i in range(per_epoch):
             step = epoch * per_epoch + i
-            rate = np.float32(learning_rate(recipe, step, per_epoch))
-            yield order[i * size : (i + 1) * size], jax.random.fold_in(root, step), rate
+            yield order[i * size : (i + 1) * size], jax.random.fold_in(root, step), rates[step]
         if progress is not None:
             progress(epoch + 1, recipe.epochs)
 
@@ -194,7 +213,8 @@ def supervised_step(
 
     def loss(params: Any) -> tuple[jax.Array, Any]:
         out, statistics = _forward(graphdef, params, carry.statistics, normalize(images, *pixels))
-        return cross_entropy(out.logits, smooth_labels(targets, knobs.label_smoothing)), statistics
+        smooth = optax.smooth_labels(targets, knobs.label_smoothing)
+        return optax.softmax_cross_entropy(out.logits, smooth).mean(), statistics
 
     return _descend(loss, carry, knobs)
 
@@ -222,18 +242,10 @@ def _forward(graphdef: Any, params: Any, statistics: Any, x: jax.Array) -> tuple
 
 def _descend(loss: Callable, carry: Progress, knobs: Knobs) -> tuple[Progress, jax.Array]:
     (value, statistics), gradient = jax.value_and_grad(loss, has_aux=True)(carry.params)
-    gradient = jax.tree.map(
-        lambda g, p, trained: trained * (g + knobs.weight_decay * p), gradient, carry.params, knobs.trained
-    )
-    update, momentum = _MOMENTUM.update(gradient, carry.momentum)
-    params = jax.tree.map(lambda p, u: p - knobs.learning_rate * u, carry.params, update)
-    average = ema(carry.average, (params, statistics), knobs.ema_decay)
-    return Progress(params, statistics, momentum, average), value
-
-
-def ema(average: Any, new: Any, decay: float | jax.Array) -> Any:
-    """decay * average + (1 - decay) * new, leaf by leaf, in the form that leaves equal values as they are."""
-    return jax.tree.map(lambda a, x: x + decay * (a - x), average, new)
+    updates, state = sgd(knobs).update(gradient, carry.optimizer, carry.params)
+    params = optax.apply_updates(carry.params, updates)
+    average = optax.incremental_update((params, statistics), carry.average, 1.0 - knobs.ema_decay)
+    return Progress(params, statistics, state, average), value
 
 
 @partial(jax.jit, static_argnames="graphdef")
