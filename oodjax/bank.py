@@ -18,7 +18,14 @@ from oodjax.outputs import Outputs
 from oodjax.percentiles import SLOTS, leading_histogram
 
 # File -> type of its numbers. `kept` says of each row seen whether its features were kept.
-FILES = {"features.f32": "<f4", "energies.f32": "<f4", "keys.u64": "<u8", "layer_means.f32": "<f4", "kept.u8": "u1"}
+FILES = {
+    "features.f32": "<f4",
+    "energies.f32": "<f4",
+    "labels.i32": "<i4",
+    "keys.u64": "<u8",
+    "layer_means.f32": "<f4",
+    "kept.u8": "u1",
+}
 EVERY_ROW, WIDE = ("layer_means.f32", "kept.u8"), ("features", "layer_means")
 LAYOUT, RECORD, HISTOGRAM = "layout.json", "bank.json", "histogram.npy"
 
@@ -30,6 +37,7 @@ class Bank:
     Attributes:
       features: (m, D) float32; None where no detector reads them.
       energies: (m,) float32 logsumexp of the logits; None with the features.
+      labels: (m,) int32 class of each; None with the features.
       keys: (m,) uint64 pseudo-random priority of each; None with the features.
       layer_means: (n, L) float32 of every row seen, or None.
       histogram: (2**20,) counts of the activations by the leading 20 bits, where the bank is partial, else None.
@@ -38,6 +46,7 @@ class Bank:
 
     features: Array
     energies: Array
+    labels: Array
     keys: Array
     layer_means: Array
     histogram: Array
@@ -52,7 +61,7 @@ class Bank:
           ValueError: the folder holds none, or files of another length than its record says.
         """
         record = _read_record(folder)
-        arrays: dict[str, Any] = dict.fromkeys(("features", "energies", "keys", "layer_means"))
+        arrays: dict[str, Any] = dict.fromkeys(("features", "energies", "labels", "keys", "layer_means"))
         for name, width in record["widths"].items():
             arrays[_field(name)] = _map(folder / name, FILES[name], width)
         arrays.pop("kept")
@@ -67,6 +76,7 @@ class _Rows:
     kept: np.ndarray
     features: np.ndarray
     energies: np.ndarray
+    labels: np.ndarray
     keys: np.ndarray
     layer_means: np.ndarray | None
     histogram: np.ndarray | None
@@ -86,7 +96,7 @@ class _Reader:
         """The rows of the batch before this one, if there was one."""
         rows = self.flush()
         means = outputs.layer_means if "layer_means" in self.needs else None
-        self._last = Outputs(outputs.logits, outputs.features, layer_means=means), count, index
+        self._last = Outputs(outputs.logits, outputs.features, outputs.labels, layer_means=means), count, index
         return rows
 
     def flush(self) -> _Rows | None:
@@ -96,15 +106,17 @@ class _Reader:
         means = None if outputs.layer_means is None else np.asarray(outputs.layer_means, np.float32)[:count]
         if "features" not in self.needs:
             seen = len(outputs) if count is None else count
-            nothing = np.zeros(0, np.float32)
-            return _Rows(np.zeros(seen, bool), nothing[:, None], nothing, nothing.astype(np.uint64), means, None)
+            nothing = [np.zeros(0, dtype) for dtype in (np.float32, np.float32, np.int32, np.uint64)]
+            return _Rows(np.zeros(seen, bool), nothing[0][:, None], *nothing[1:], means, None)
         features = np.asarray(outputs.features, np.float32)[:count]
         energies = _energies(np.asarray(outputs.logits, np.float64)[:count])
+        labels = np.asarray(outputs.labels, np.int32)[:count]
         keys = content_keys(features, self.seed) if index is None else index_keys(np.asarray(index)[:count], self.seed)
         if self.fraction == 1.0:
-            return _Rows(np.ones(len(keys), bool), features, energies, keys, means, None)
+            return _Rows(np.ones(len(keys), bool), features, energies, labels, keys, means, None)
         keep = keys < np.uint64(min(self.fraction * 2.0**64, 2.0**64 - 2048))
-        return _Rows(keep, features[keep], energies[keep], keys[keep], means, leading_histogram(features))
+        kept = features[keep], energies[keep], labels[keep], keys[keep]
+        return _Rows(keep, *kept, means, leading_histogram(features))
 
 
 class BankBuilder:
@@ -139,6 +151,7 @@ class BankBuilder:
         return Bank(
             features=joined("features") if kept else None,
             energies=joined("energies") if kept else None,
+            labels=joined("labels") if kept else None,
             keys=joined("keys") if kept else None,
             layer_means=joined("layer_means") if self._parts[0].layer_means is not None else None,
             histogram=self._histogram if kept else None,
@@ -173,7 +186,9 @@ class BankWriter:
         """
         self._reader = _Reader(fraction, seed, needs)
         self.folder = folder
-        wanted = {"features.f32": dim, "energies.f32": 1, "keys.u64": 1} if "features" in self._reader.needs else {}
+        wanted = {"features.f32": dim, "energies.f32": 1, "labels.i32": 1, "keys.u64": 1}
+        if "features" not in self._reader.needs:
+            wanted = {}
         if layers and "layer_means" in self._reader.needs:
             wanted["layer_means.f32"] = layers
         self._widths = {**wanted, "kept.u8": 1}

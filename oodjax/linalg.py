@@ -5,21 +5,24 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import eigh
 
-# Second moments are exact to about float32's rounding of the largest direction; below that lies noise.
-CUTOFF = float(np.finfo(np.float32).eps)
-NOISE = 16 * CUTOFF  # a sum of equal rows shows up to 8 times the rounding
+# The least variance that counts, as a share of the largest. Sums of float32 products are exact to about float32's
+# rounding of the largest; moments of the rows in float64 are, but a direction of 1e-5 of the largest deviation is
+# already whitened on the device with an error of 6e-8 / 1e-5 of its own, and below lies the rounding of the features.
+FROM_SUMS = float(np.finfo(np.float32).eps)
+FROM_ROWS = 1e-10
+NOISE = 16  # a sum of equal rows shows up to 8 times the rounding
 
 
-def whitening(covariance: np.ndarray, scale: float = 0.0) -> np.ndarray:
+def whitening(covariance: np.ndarray, cutoff: float = FROM_SUMS, scale: float = 0.0) -> np.ndarray:
     """(D, D) W with W W' the pseudo-inverse of `covariance`: |W'x|^2 is the squared Mahalanobis length of x.
 
-    Directions whose variance is below `CUTOFF` times the largest, or times `scale` where that is larger, are left
+    Directions whose variance is below `cutoff` times the largest, or times `scale` where that is larger, are left
     out: dead and constant units, and differences smaller than float32 features can carry. A covariance of zeros, or
-    all of whose values are within `NOISE` of `scale`, gives zeros. `scale` is the variance whose rounding the
+    all of whose values are within 16 `cutoff` of `scale`, gives zeros. `scale` is the variance whose rounding the
     covariance carries, where it is a small difference.
     """
     values, vectors = eigh(covariance)
-    kept = (values > CUTOFF * max(values[-1], scale)) & (values[-1] > NOISE * scale)
+    kept = (values > cutoff * max(values[-1], scale)) & (values[-1] > NOISE * cutoff * scale)
     factors = np.where(kept, 1 / np.sqrt(np.where(kept, values, 1.0)), 0.0)
     return vectors * factors
 

@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from oodjax import moments
 from oodjax.accumulate import SUMS, Accumulator, Array, merge, merge_accumulators, start, step
 from oodjax.arrays import describe, is_number, is_whole
 from oodjax.bank import Bank, BankBuilder
 from oodjax.checks import training_batches
-from oodjax.linalg import largest_variance, whitening
+from oodjax.linalg import FROM_ROWS, FROM_SUMS, largest_variance, whitening
 from oodjax.neighbors import normalize
 from oodjax.outputs import Head, Outputs, canonical, pad
 from oodjax.percentiles import Percentiles, from_histogram
@@ -42,6 +43,7 @@ class TrainStatistics:
       gram_predicted, gram_labelled: lowest and highest GRAM rows (K, P, C) by prediction and by label, or None.
       features: (m, D) float32 the feature bank: all samples, or the seeded share `bank_fraction` of them.
       energies: (m,) logsumexp of the logits of the bank's samples.
+      labels: (m,) int32 class of each.
       keys: (m,) uint64 pseudo-random priority of each, a function of seed and content: order does not matter.
       layer_means: (n, L) the ATS scalars of every sample, or None.
       histogram: (2**20,) counts of the activations by the leading 20 bits of their float32, kept only when the bank
@@ -62,6 +64,7 @@ class TrainStatistics:
     gram_labelled: tuple[np.ndarray, np.ndarray] | None
     features: Array
     energies: Array
+    labels: Array
     keys: Array
     layer_means: np.ndarray | None
     histogram: np.ndarray | None
@@ -127,7 +130,7 @@ class TrainStatistics:
         parts = [Accumulator(**{f.name: getattr(s, f.name) for f in fields(Accumulator)}) for s in (self, other)]
         joined: dict[str, Any] = {
             name: None if getattr(self, name) is None else np.concatenate([getattr(self, name), getattr(other, name)])
-            for name in ("features", "energies", "keys", "layer_means")
+            for name in ("features", "energies", "labels", "keys", "layer_means")
         }
         histogram = None if self.histogram is None else self.histogram + other.histogram
         return dataclasses.replace(self, **_fields(merge_accumulators(parts)), **joined, histogram=histogram)
@@ -162,6 +165,16 @@ class TrainStatistics:
     def dim(self) -> int:
         return len(self.origin)
 
+    @property
+    def from_rows(self) -> bool:
+        """Whether every row is kept, and few enough are, for means and covariances in float64 from the rows."""
+        return (
+            self.features is not None
+            and self.labels is not None
+            and len(self.features) == self.count
+            and self.count * self.dim**2 <= moments.PRODUCTS
+        )
+
     @cached_property
     def mean(self) -> np.ndarray:
         """(D,) mean feature."""
@@ -182,26 +195,44 @@ class TrainStatistics:
         return np.where(counts[:, None] > 0, means, fallback)
 
     @cached_property
+    def centers(self) -> tuple[np.ndarray, np.ndarray]:
+        """`mean` and `class_means` to the digits of the covariances: from the rows where those are."""
+        if not self.from_rows:
+            return self.mean, self.class_means
+        mean = np.mean(self.features, axis=0, dtype=np.float64)
+        means = moments.class_means(self.features, self.labels, self.classes)
+        return mean, np.where(self.label_counts[:, None] > 0, means, mean)
+
+    @cached_property
     def total_covariance(self) -> np.ndarray:
         """(D, D) covariance of the features about their mean, divided by n."""
+        if self.from_rows:
+            return moments.covariance(self.features, self.centers[0][None], np.zeros_like(self.labels))
         offset = self.mean - self.origin
         return self.second / self.count - np.outer(offset, offset)
 
     @cached_property
     def within_covariance(self) -> np.ndarray:
         """(D, D) covariance of the features about their class means, divided by n."""
+        if self.from_rows:
+            return moments.covariance(self.features, self.centers[1], self.labels)
         share = self.label_counts / self.count
         offset = self.class_means - self.mean
         return self.total_covariance - (offset * share[:, None]).T @ offset
 
+    @property
+    def cutoff(self) -> float:
+        """The share of the largest variance below which a direction counts as without any; see `oodjax.linalg`."""
+        return FROM_ROWS if self.from_rows else FROM_SUMS
+
     @cached_property
     def within_whitening(self) -> np.ndarray:
         """(D, D) that whitens features within their classes; see `oodjax.linalg.whitening`."""
-        return whitening(self.within_covariance, scale=largest_variance(self.total_covariance))
+        return whitening(self.within_covariance, self.cutoff, scale=largest_variance(self.total_covariance))
 
     def second_moment(self, center: np.ndarray) -> np.ndarray:
         """(D, D) mean outer product of (feature - center)."""
-        offset = self.mean - center
+        offset = self.centers[0] - center
         return self.total_covariance + np.outer(offset, offset)
 
     def activation_percentiles(self, qs: Sequence[float]) -> list[float]:

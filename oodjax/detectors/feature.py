@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from oodjax.detectors.base import Method, check_count, dot, register
 from oodjax.linalg import whitening
@@ -16,15 +17,18 @@ from oodjax.statistics import TrainStatistics
 FAMILY = "feature"
 
 
-def _distances(whitened: jax.Array, means: jax.Array) -> jax.Array:
-    """(n, D), (K, D) -> (n, K) squared distances."""
-    norms = (whitened**2).sum(axis=-1)[:, None] + (means**2).sum(axis=-1)[None, :]
-    return jnp.maximum(norms - 2 * dot(whitened, means.T), 0.0)
-
-
 def _class_gaussians(stats: TrainStatistics) -> dict:
-    means = (stats.class_means - stats.mean) @ stats.within_whitening
-    return {"center": stats.mean, "within": stats.within_whitening, "class_means": means}
+    mean, class_means = stats.centers
+    center = mean.astype(np.float32)  # any point near the features serves, but it must be the one subtracted
+    means = (class_means - center) @ stats.within_whitening
+    return {"center": center, "within": stats.within_whitening, "class_means": means}
+
+
+def _nearest_class(centred: jax.Array, params: dict) -> jax.Array:
+    """(n, D) -> (n,) squared distance to the nearest class mean; taken directly, since products of far ones cancel."""
+    whitened, means = dot(centred, params["within"]), params["class_means"]
+    nearest_mean = means[jnp.argmin((means**2).sum(axis=-1)[None, :] - 2 * dot(whitened, means.T), axis=-1)]
+    return ((whitened - nearest_mean) ** 2).sum(axis=-1)
 
 
 def mds_fit(stats: TrainStatistics, validation: Outputs | None) -> dict:
@@ -36,14 +40,16 @@ def mds_score(params: dict, outputs: Outputs) -> jax.Array:
 
     Class means by label, one covariance shared by the classes, divided by n. Features are whitened once.
     Deviations: the penultimate layer only, without input perturbation, as in the study; directions without variance
-    are left out (pseudo-inverse, see `oodjax.linalg.whitening`).
+    are left out: below 1e-10 of the largest where all rows are kept and n D^2 is at most 2.2e11, so that moments are
+    taken in float64 from the rows, else below float32's epsilon (pseudo-inverse, see `oodjax.linalg.whitening`).
     """
-    centred = outputs.features - params["center"][None, :]
-    return -_distances(dot(centred, params["within"]), params["class_means"]).min(axis=-1)
+    return -_nearest_class(outputs.features - params["center"][None, :], params)
 
 
 def rmds_fit(stats: TrainStatistics, validation: Outputs | None) -> dict:
-    return {**_class_gaussians(stats), "total": whitening(stats.total_covariance)}
+    total = whitening(stats.total_covariance, stats.cutoff)
+    gaussians = _class_gaussians(stats)
+    return {**gaussians, "total": total, "mean": (stats.centers[0] - gaussians["center"]) @ total}
 
 
 def rmds_score(params: dict, outputs: Outputs) -> jax.Array:
@@ -52,8 +58,8 @@ def rmds_score(params: dict, outputs: Outputs) -> jax.Array:
     Deviations: pseudo-inverses as in `mds`.
     """
     centred = outputs.features - params["center"][None, :]
-    background = (dot(centred, params["total"]) ** 2).sum(axis=-1)
-    return background - _distances(dot(centred, params["within"]), params["class_means"]).min(axis=-1)
+    background = ((dot(centred, params["total"]) - params["mean"][None, :]) ** 2).sum(axis=-1)
+    return background - _nearest_class(centred, params)
 
 
 def knn_check(k: int | None) -> None:
@@ -101,7 +107,7 @@ def she_score(params: dict, outputs: Outputs) -> jax.Array:
     return (outputs.features * patterns).sum(axis=-1)
 
 
-_FEATURES, _MOMENTS = ("features",), ("label_sums", "second")
+_FEATURES, _MOMENTS = ("features",), ("label_sums", "second", "features")
 register(Method("mds", FAMILY, mds_score, needs=_FEATURES, fit=mds_fit, reads=_MOMENTS))
 register(Method("rmds", FAMILY, rmds_score, needs=_FEATURES, fit=rmds_fit, reads=_MOMENTS))
 register(
