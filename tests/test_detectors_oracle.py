@@ -110,7 +110,8 @@ def fitted_to(name: str, train_logits: np.ndarray, **options) -> detectors.Detec
     h = np.eye(k, dtype=np.float32)[np.argmax(train_logits, axis=1)]
     train = oodjax.Outputs(train_logits, h, np.argmax(train_logits, axis=1).astype(np.int32))
     head = oodjax.Head(np.eye(k, dtype=np.float32), np.zeros(k, np.float32))
-    return detectors.create(name, **options).fit(oodjax.TrainStatistics.collect(train, head), validation=train)
+    stats = oodjax.TrainStatistics.collect(train, head, check_head=False)
+    return detectors.create(name, **options).fit(stats, validation=train)
 
 
 def peaked(gaps, classes: int = 5) -> oodjax.Outputs:
