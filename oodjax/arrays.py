@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+import sys
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,18 @@ def host_array(value: Any, name: str) -> np.ndarray:
     if array.dtype.itemsize > 8:
         return array.astype(np.float64)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def real_array(value: Any, name: str) -> Any:
+    """`host_array`, but JAX arrays, traced or not, stay as and where they are; so do stand-ins (ShapeDtypeStruct)."""
+    jax = sys.modules.get("jax")  # where it is not imported, nothing is a JAX array
+    on_device = jax is not None and isinstance(value, jax.Array)
+    stand_in = hasattr(value, "shape") and hasattr(value, "dtype") and not hasattr(value, "__array__")
+    if not on_device and not stand_in:
+        return host_array(value, name)
+    if not is_real(value.dtype):
+        raise TypeError(f"{name} must be an array of real numbers, got {describe(value)}")
+    return value.astype(np.float32) if on_device and value.dtype == bool else value
 
 
 def is_real(dtype: Any) -> bool:
@@ -73,7 +86,8 @@ def describe(value: Any) -> str:
     """What `value` is, short enough for one sentence."""
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
     if isinstance(shape, tuple) and dtype is not None:
-        return f"{type(value).__name__} of {dtype}, shape {shape}"
+        kind = "jax.Array" if type(value).__module__.startswith("jax") else type(value).__name__
+        return f"{kind} of {dtype}, shape {shape}"
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
         text = repr(value)
         return text if len(text) <= 40 else text[:37] + "..."

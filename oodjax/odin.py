@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
 
+from oodjax.arrays import describe, host_array, real_array
 from oodjax.softmax import confidence
 
 
 def odin_scores(
     apply_fn: Callable[[jax.Array], jax.Array],
-    images: jax.Array,
-    temperatures: Sequence[float],
-    noises: Sequence[float],
-    input_std: jax.Array | Sequence[float],
-) -> jax.Array:
+    images: ArrayLike,
+    temperatures: ArrayLike,
+    noises: ArrayLike,
+    input_std: ArrayLike,
+) -> Float[jax.Array, "n T E"]:
     """ODIN for every temperature and noise (Liang et al., ICLR 2018, eqs. 1-3).
 
     x' = x - noise * s / std with s the sign (+1 at 0) of the gradient of the cross-entropy at temperature T against
@@ -37,26 +41,58 @@ def odin_scores(
       (n, T, E) float32 scores from 0 (uniform) to infinity; the probability is 1 / (1 + (K - 1) exp(-score)).
 
     Raises:
-      ValueError: no temperature or noise, a temperature that is not positive, or a std of another length.
+      TypeError: `apply_fn` is no function or returns no logits, or `images` are whole numbers.
+      ValueError: a temperature or std that is not positive, a negative noise, NaN or none at all, or a std of another
+        length than the channels.
     """
-    std = jnp.asarray(input_std, images.dtype)
-    if len(temperatures) == 0 or len(noises) == 0:
-        raise ValueError(f"odin_scores needs temperatures and noises, got {temperatures!r} and {noises!r}")
-    if min(temperatures) <= 0:
-        raise ValueError(f"odin_scores: temperatures must be positive, got {temperatures!r}")
-    if std.shape not in ((), (images.shape[-1],)):
-        raise ValueError(f"odin_scores: input_std must have shape ({images.shape[-1]},), got {std.shape}")
-    t, e = jnp.asarray(temperatures, jnp.float32), jnp.asarray(noises, images.dtype)
-    return perturbed_scores(lambda x: (apply_fn(x), None), images, t, e, std)[0]
+    x = real_array(images, "odin_scores: images")
+    if not callable(apply_fn):
+        raise TypeError(f"odin_scores: apply_fn must map images to logits, got {describe(apply_fn)}")
+    if x.ndim < 2 or 0 in x.shape:
+        raise ValueError(f"odin_scores: images must have shape (n, H, W, C) with no empty axis, got {tuple(x.shape)}")
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(f"odin_scores: images must be normalised, (pixels / 255 - mean) / std, got {describe(images)}")
+    x = jnp.asarray(x)
+    t = jnp.asarray(_axis(temperatures, "temperatures", "positive", lambda v: v > 0), jnp.float32)
+    e = jnp.asarray(_axis(noises, "noises", "0 or above", lambda v: v >= 0), x.dtype)
+    std = _checked_std(input_std, tuple(x.shape))
+
+    def logits(v: jax.Array) -> tuple[jax.Array, None]:
+        z = apply_fn(v)
+        if not isinstance(z, jax.Array) or z.ndim != 2 or len(z) != len(v):
+            raise TypeError(f"odin_scores: apply_fn must return logits ({len(v)}, classes), got {describe(z)}")
+        return z, None
+
+    return perturbed_scores(logits, x, t, e, jnp.asarray(std, x.dtype))[0]
+
+
+def _axis(values: ArrayLike, name: str, range_: str, holds: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    array = host_array(values, f"odin_scores: {name}")
+    if array.ndim != 1 or not len(array):
+        raise ValueError(f"odin_scores needs temperatures and noises as sequences, got {name} {values!r}")
+    if not (np.isfinite(array) & holds(array)).all():
+        raise ValueError(f"odin_scores: {name} must be finite and {range_}, got {array.tolist()}")
+    return array
+
+
+def _checked_std(input_std: ArrayLike, images: tuple[int, ...]) -> Any:
+    std = real_array(input_std, "odin_scores: input_std")
+    if std.shape not in ((), images[-1:]):
+        first = std.shape == images[1:2] and len(images) == 4
+        hint = ": images have their channels first, pass images.transpose(0, 2, 3, 1)" if first else ""
+        raise ValueError(f"odin_scores: input_std must have shape ({images[-1]},), got {tuple(std.shape)}{hint}")
+    if not isinstance(std, jax.core.Tracer) and not (np.isfinite(std) & (np.asarray(std) > 0)).all():
+        raise ValueError(f"odin_scores: input_std must be finite and positive, got {np.asarray(std).tolist()}")
+    return std
 
 
 def perturbed_scores(
     apply_fn: Callable[[jax.Array], tuple[jax.Array, Any]],
-    images: jax.Array,
-    temperatures: jax.Array,
-    noises: jax.Array,
-    std: jax.Array,
-) -> tuple[jax.Array, Any]:
+    images: Float[jax.Array, "n ..."],
+    temperatures: Float[jax.Array, " T"],
+    noises: Float[jax.Array, " E"],
+    std: Float[jax.Array, " C"] | Float[jax.Array, ""],
+) -> tuple[Float[jax.Array, "n T E"], Any]:
     """`odin_scores` where `apply_fn` returns (logits, whatever else the pass leaves): ((n, T, E) scores, that else).
 
     The unperturbed forward pass is the one whose gradient is taken: it is run once. Temperatures (T,), noises (E,)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Real
 from numpy.typing import ArrayLike
 
-from oodjax.arrays import describe, host_array, is_real
+from oodjax.arrays import describe, real_array
 
 _RANKS = {"logits": 2, "features": 2, "labels": 1, "gram": 3, "layer_means": 2, "odin": 3}
 _SHAPES = {
@@ -150,7 +150,7 @@ class Head:
         if bias is None:
             raise TypeError("Head.bias is None: for a layer without bias pass zeros, (classes,)")
         for name, value in (("kernel", kernel), ("bias", bias)):
-            value = self.__dict__[name] = _array(value, f"Head.{name}")
+            value = self.__dict__[name] = real_array(value, f"Head.{name}")
             if isinstance(value, np.ndarray) and not np.isfinite(value).all():
                 bad = int(np.count_nonzero(~np.isfinite(value)))
                 raise ValueError(f"Head.{name} holds {bad} values that are NaN or infinite; all must be finite")
@@ -161,7 +161,7 @@ class Head:
 
     def __call__(self, features: ArrayLike) -> Float[jax.Array, "n K"]:
         """(n, D) features -> (n, K) logits, float32 at highest precision."""
-        given = _array(features, "the head's features")
+        given = real_array(features, "the head's features")
         if given.ndim != 2 or given.shape[1] != self.kernel.shape[0]:
             raise ValueError(f"Head takes features (n, {self.kernel.shape[0]}), got {tuple(given.shape)}")
         h, kernel, bias = (jnp.asarray(x, jnp.float32) for x in (given, self.kernel, self.bias))
@@ -171,18 +171,8 @@ class Head:
         return _short_repr(self)
 
 
-def _array(value: Any, name: str) -> Any:
-    """JAX arrays, traced or not, as and where they are, so too stand-ins (ShapeDtypeStruct); all else on the host."""
-    stand_in = hasattr(value, "shape") and hasattr(value, "dtype") and not hasattr(value, "__array__")
-    if not isinstance(value, jax.Array) and not stand_in:
-        return host_array(value, name)
-    if not is_real(value.dtype):
-        raise TypeError(f"{name} must be an array of real numbers, got {describe(value)}")
-    return value.astype(jnp.float32) if isinstance(value, jax.Array) and value.dtype == bool else value
-
-
 def _checked_field(name: str, value: Any) -> Any:
-    value = _array(value, f"Outputs.{name}")
+    value = real_array(value, f"Outputs.{name}")
     shape = tuple(value.shape)
     if len(shape) != _RANKS[name]:
         raise ValueError(f"Outputs.{name} must have shape {_SHAPES[name]}, got shape {shape}")

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from oodjax.arrays import describe, is_whole, real_array
 
 POWERS = 10
 TILE = 14_336  # floats of a tile, 56 KiB: within a core's second-level cache together with its power
 
 
-def summarize(feature_maps: Sequence[jax.Array], powers: int = POWERS) -> tuple[jax.Array, jax.Array]:
+def summarize(
+    feature_maps: Sequence[ArrayLike], powers: int = POWERS
+) -> tuple[Float[jax.Array, "n P C"], Float[jax.Array, "n L"]]:
     """Reduces the tapped layers' maps to what GRAM and ATS read.
 
     The row sum of the power-p Gram matrix needs no C x C matrix: with S_p(x) = sum_j F_j(x)^p it is
@@ -29,23 +36,38 @@ def summarize(feature_maps: Sequence[jax.Array], powers: int = POWERS) -> tuple[
       layer_means: (n, layers) float32, the mean over positions and channels of max(activation, 0).
 
     Raises:
-      ValueError: no map, a map of another rank, or powers below 1.
+      TypeError: one map instead of a sequence of maps, or a map that is no array.
+      ValueError: no map, a map of another rank or without channels, maps of different samples, or powers below 1.
     """
-    maps = tuple(feature_maps)
-    if not maps:
-        raise ValueError("summarize needs at least one feature map, got none")
-    if powers < 1:
-        raise ValueError(f"powers must be at least 1, got {powers}")
-    for i, m in enumerate(maps):
-        if m.ndim not in (3, 4):
-            raise ValueError(f"feature_maps[{i}] must have shape (n, H, W, C) or (n, tokens, C), got {tuple(m.shape)}")
-    flat = [jnp.asarray(m).reshape(m.shape[0], -1, m.shape[-1]).astype(jnp.float32) for m in maps]
+    maps = _checked_maps(feature_maps)
+    if not is_whole(powers) or powers < 1:
+        raise ValueError(f"powers must be at least 1 and whole, got {describe(powers)}")
+    flat = [jnp.asarray(m, jnp.float32).reshape(m.shape[0], -1, m.shape[-1]) for m in maps]
     gram = jnp.concatenate([gram_rows(m, powers) for m in flat], axis=-1)
     means = jnp.stack([jnp.maximum(m, 0).mean(axis=(1, 2)) for m in flat], axis=-1)
     return gram, means
 
 
-def gram_rows(maps: jax.Array, powers: int) -> jax.Array:
+def _checked_maps(feature_maps: Any) -> list[Any]:
+    if (
+        hasattr(feature_maps, "dtype")
+        or isinstance(feature_maps, (str, dict))
+        or not isinstance(feature_maps, Iterable)
+    ):
+        given = describe(feature_maps)
+        raise TypeError(f"summarize takes a tuple of maps, one for each layer, such as summarize((map,)), got {given}")
+    maps = [real_array(m, f"feature_maps[{i}]") for i, m in enumerate(feature_maps)]
+    if not maps:
+        raise ValueError("summarize needs at least one feature map, got none")
+    for i, m in enumerate(maps):
+        if m.ndim not in (3, 4) or 0 in m.shape:
+            raise ValueError(f"feature_maps[{i}] must have shape (n, H, W, C) or (n, tokens, C), got {tuple(m.shape)}")
+    if len({len(m) for m in maps}) > 1:
+        raise ValueError(f"feature_maps hold different numbers of samples: {[len(m) for m in maps]}")
+    return maps
+
+
+def gram_rows(maps: Float[jax.Array, "n x C"], powers: int) -> Float[jax.Array, "n P C"]:
     """(n, positions, C) float32 -> (n, powers, C): see `summarize`."""
     largest = jnp.abs(maps).max(axis=(1, 2), keepdims=True)
     scale = jnp.where(largest > 0, largest, 1.0)
@@ -56,7 +78,7 @@ def gram_rows(maps: jax.Array, powers: int) -> jax.Array:
     return jnp.sign(sums) * jnp.abs(sums) ** inverse[None, :, None] * scale**2
 
 
-def _power_sums(base: jax.Array, powers: int) -> jax.Array:
+def _power_sums(base: Float[jax.Array, "*n x C"], powers: int) -> Float[jax.Array, "*n P C"]:
     """(..., positions, C) -> (..., powers, C): sum_x F_i(x)^p S_p(x) for p = 1..powers."""
     power, sums = base, []
     for _ in range(powers):
@@ -66,7 +88,7 @@ def _power_sums(base: jax.Array, powers: int) -> jax.Array:
     return jnp.stack(sums, axis=-2)
 
 
-def _power_sums_by_tile(base: jax.Array, powers: int) -> jax.Array:
+def _power_sums_by_tile(base: Float[jax.Array, "n x C"], powers: int) -> Float[jax.Array, "n P C"]:
     """The same, some positions of one image at a time: on a CPU all powers of a tile stay in its cache."""
     n, positions, channels = base.shape
     rows = max(1, min(positions, TILE // channels))

@@ -115,13 +115,53 @@ def test_forward_passes_one_plus_one_a_pair_and_one_pull_back_a_temperature(temp
     assert counts == {"forward": 1 + len(temperatures) * len(noises), "backward": len(temperatures)}
 
 
-def test_bad_input_is_named():
-    images = jnp.zeros((2, 4, 4, 3))
-    for temperatures, noises, std, match in (
-        ((), (0.1,), STD, "needs temperatures and noises"),
-        ((1,), (), STD, "needs temperatures and noises"),
-        ((1, 0), (0.1,), STD, "temperatures must be positive"),
-        ((1,), (0.1,), (0.5, 0.5), r"input_std must have shape \(3,\), got \(2,\)"),
-    ):
-        with pytest.raises(ValueError, match=match):
-            oodjax.odin_scores(lambda x: x[:, 0, 0], images, temperatures, noises, std)
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"temperatures": ()}, r"needs temperatures and noises as sequences, got temperatures \(\)"),
+        ({"noises": ()}, r"needs temperatures and noises as sequences, got noises \(\)"),
+        ({"temperatures": 1000}, "needs temperatures and noises as sequences, got temperatures 1000"),
+        ({"temperatures": (1, 0)}, r"temperatures must be finite and positive, got \[1, 0\]"),
+        ({"temperatures": (NAN,)}, r"temperatures must be finite and positive, got \[nan\]"),
+        ({"temperatures": (INF,)}, "temperatures must be finite and positive"),
+        ({"temperatures": ("1",)}, "odin_scores: temperatures must be an array of real numbers"),
+        ({"noises": (-0.1,)}, r"noises must be finite and 0 or above, got \[-0.1\]"),
+        ({"noises": (NAN,)}, "noises must be finite and 0 or above"),
+        ({"input_std": (0.5, 0.5)}, r"input_std must have shape \(3,\), got \(2,\)$"),
+        ({"input_std": (0.5, 0.0, 0.5)}, r"input_std must be finite and positive, got \[0.5, 0.0, 0.5\]"),
+        ({"input_std": (0.5, -0.1, 0.5)}, "input_std must be finite and positive"),
+        ({"input_std": NAN}, "input_std must be finite and positive, got nan"),
+        ({"input_std": None}, "input_std must be an array of real numbers, got None"),
+        (
+            {"images": np.zeros((2, 4, 4, 3), np.uint8)},
+            r"images must be normalised, \(pixels / 255 - mean\) / std, got",
+        ),
+        ({"images": jnp.zeros((2, 4, 4, 3), int)}, "images must be normalised"),
+        ({"images": np.zeros((2, 3, 4, 4))}, r"got \(3,\): images have their channels first, pass images.transpose"),
+        ({"images": np.zeros((0, 4, 4, 3))}, r"images must have shape \(n, H, W, C\) with no empty axis"),
+        ({"images": [["a"]]}, "images must be an array of real numbers"),
+        ({"apply_fn": None}, "apply_fn must map images to logits, got None"),
+        ({"apply_fn": lambda x: (x, x)}, r"apply_fn must return logits \(2, classes\), got a tuple"),
+        ({"apply_fn": lambda x: x}, r"apply_fn must return logits \(2, classes\), got .*\(2, 4, 4, 3\)"),
+    ],
+)
+def test_bad_input_is_named(changes, match):
+    arguments = {
+        "apply_fn": lambda x: x[:, 0, 0], "images": np.zeros((2, 4, 4, 3)), "temperatures": (1,), "noises": (0.1,),
+        "input_std": STD,
+    }  # fmt: skip
+    with pytest.raises((ValueError, TypeError), match=match):
+        oodjax.odin_scores(**{**arguments, **changes})
+
+
+def test_any_kind_of_array_is_accepted():
+    images = np.random.default_rng(0).normal(size=(2, 4, 4, 3)).astype(np.float32)
+    want = oodjax.odin_scores(lambda x: x[:, 0, 0], jnp.asarray(images), (1, 10), (0.1, 0.2), STD)
+    for convert in (np.asarray, lambda x: x.astype(">f4"), lambda x: x.astype(np.float64), lambda x: x.tolist()):
+        got = oodjax.odin_scores(
+            lambda x: x[:, 0, 0], convert(images), np.array([1, 10]), jnp.array([0.1, 0.2]), np.array(STD)
+        )
+        np.testing.assert_array_equal(got, want)

@@ -109,10 +109,40 @@ def test_samples_do_not_mix():
     np.testing.assert_allclose(one_means[0], means[2], rtol=1e-6)
 
 
-def test_bad_maps_are_named():
-    with pytest.raises(ValueError, match="at least one feature map"):
-        oodjax.summarize([])
-    with pytest.raises(ValueError, match=r"feature_maps\[1\] must have shape .* got \(3, 5\)"):
-        oodjax.summarize([np.zeros((3, 4, 5)), np.zeros((3, 5))])
-    with pytest.raises(ValueError, match="powers must be at least 1, got 0"):
-        oodjax.summarize(layers(False), powers=0)
+@pytest.mark.parametrize(
+    ("maps", "match"),
+    [
+        ([], "at least one feature map"),
+        (
+            np.zeros((3, 4, 4, 5)),
+            r"takes a tuple of maps, one for each layer, such as summarize\(\(map,\)\), got ndarray",
+        ),
+        (jnp.zeros((3, 4, 4, 5)), "takes a tuple of maps, .* got jax.Array of float32, shape"),
+        ({"layer1": np.zeros((3, 4, 5))}, "takes a tuple of maps, .* got a dict"),
+        (None, "takes a tuple of maps, .* got None"),
+        ([np.zeros((3, 4, 5)), np.zeros((3, 5))], r"feature_maps\[1\] must have shape .* got \(3, 5\)"),
+        ([np.zeros((3, 4, 0))], r"feature_maps\[0\] must have shape .* got \(3, 4, 0\)"),
+        ([np.zeros((3, 0, 4))], r"feature_maps\[0\] must have shape .* got \(3, 0, 4\)"),
+        ([np.zeros((3, 4, 5)), np.zeros((4, 4, 5))], r"feature_maps hold different numbers of samples: \[3, 4\]"),
+        ([np.zeros((3, 4, 5)) + 1j], r"feature_maps\[0\] must be an array of real numbers, got ndarray of complex128"),
+        ([None], r"feature_maps\[0\] must be an array of real numbers, got None"),
+    ],
+)
+def test_bad_maps_are_named(maps, match):
+    with pytest.raises((ValueError, TypeError), match=match):
+        oodjax.summarize(maps)
+
+
+@pytest.mark.parametrize("powers", [0, -1, 2.5, None, True, "3"])
+def test_powers_are_whole_and_positive(powers):
+    with pytest.raises(ValueError, match=f"powers must be at least 1 and whole, got {powers!r}"):
+        oodjax.summarize(layers(False), powers=powers)
+
+
+def test_any_kind_of_array_is_accepted():
+    maps = layers(True)[1:2]
+    want = summarize(maps)
+    for convert in (jnp.asarray, lambda x: x.astype(">f4"), lambda x: x.astype(np.float64), lambda x: x.tolist()):
+        got = oodjax.summarize([convert(m) for m in maps], powers=np.int64(10))
+        for a, b in zip(got, want, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)  # compiled apart, so summed in another order
