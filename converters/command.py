@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlparse
 
 import numpy as np
 
@@ -290,8 +289,7 @@ def resolve(what: str, downloads: Path) -> tuple[Path, Path | None]:
     if page := HUB_PAGE.match(what):
         return _from_hub(page[1], page[2], downloads)
     if re.match(r"https?://", what):
-        address = urlparse(what)  # files of one name from two places must not meet
-        return fetch.fetch_url(what, downloads / address.netloc / Path(address.path.lstrip("/")).parent), None
+        return fetch.fetch_url(what, downloads), None
     path = Path(what)
     if not path.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", what) and not what.endswith(files.SUFFIXES):
         return _from_hub(what, fetch.HUB_FILE, downloads)

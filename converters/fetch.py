@@ -6,11 +6,12 @@ import hashlib
 import os
 import re
 import socket
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlparse
 from urllib.request import getproxies
 
+from converters import files, shards
 from converters.envelopes import parse_second
 from converters.errors import ConversionError, problem
 from converters.files import sha256
@@ -34,16 +35,28 @@ def fetch_checkpoint(checkpoint: zoo.Checkpoint, folder: Path) -> list[Path]:
         return [fetch_hub(repo, file, folder)]
     if "dropbox.com/sh/" in checkpoint.url:
         raise problem(checkpoint.id, f"is published in a shared folder that only a browser can open: {where}")
-    urls = [checkpoint.url.replace("dl=0", "dl=1")]
+    wanted = [(checkpoint.url.replace("dl=0", "dl=1"), files.candidates(checkpoint))]
     if checkpoint.second_file:
-        urls.append(parse_second(checkpoint.second_file)[0])
-    return [fetch_url(url, folder) for url in urls]
+        wanted.append((parse_second(checkpoint.second_file)[0], files.second_candidates(checkpoint)))
+    own = folder / checkpoint.id
+    return [files.first(folder, names) or fetch_url(url, folder, own / _file_name(url)) for url, names in wanted]
 
 
 def fetch_hub(repo: str, file: str, folder: Path) -> Path:
-    """`file` of a repository of the Hugging Face hub, in `folder`/`repo`; one that is there is not fetched again."""
+    """`file` of a repository of the Hugging Face hub, in `folder`/`repo`; one that is there is not fetched again.
+
+    With an index come the shards that it names.
+    """
+    path = _fetch_hub_file(repo, file, folder)
+    if shards.is_index(path):
+        for shard in shards.beside(path):
+            _fetch_hub_file(repo, str(PurePosixPath(file).with_name(shard.name)), folder)
+    return path
+
+
+def _fetch_hub_file(repo: str, file: str, folder: Path) -> Path:
     path = folder / repo / file
-    if path.is_file():
+    if _is_kept(path):
         return path
     hub = _hub()
     url = f"{hub.constants.ENDPOINT}/{repo}/resolve/main/{file}"
@@ -56,31 +69,71 @@ def fetch_hub(repo: str, file: str, folder: Path) -> Path:
     return path
 
 
-def fetch_url(url: str, folder: Path) -> Path:
-    """The file at `url`, in `folder`; a transfer that broke off goes on where it stopped.
+def path_of(url: str, folder: Path) -> Path:
+    """Where the file at `url` is kept: under its own name, in a folder that no other address shares.
 
     Raises:
-      ConversionError: no network, or the content does not fit the checksum in the file's name.
+      ConversionError: the address names no file.
     """
-    hub = _hub()
-    path = folder / Path(urlparse(url).path).name
-    if path.is_file():
+    digest = hashlib.sha256(url.encode()).hexdigest()[:12]
+    return folder / f"{urlparse(url).hostname}-{digest}" / _file_name(url)
+
+
+def _file_name(url: str) -> str:
+    name = urlparse(url).path.rpartition("/")[2]
+    if name in ("", ".", ".."):
+        raise problem(url, "names no file: give the address of the file itself")
+    return name
+
+
+def fetch_url(url: str, folder: Path, path: Path | None = None) -> Path:
+    """The file at `url`; a transfer that broke off goes on where it stopped, and one that is kept is not fetched again.
+
+    Args:
+      url: address of the file.
+      folder: where downloads are kept.
+      path: of the file; by default `path_of`.
+
+    Raises:
+      ConversionError: no network, the content does not fit the checksum in the file's name, or the file that is kept
+        is not what was downloaded.
+    """
+    path = path_of(url, folder) if path is None else path
+    if _is_kept(path):
         return path
+    hub = _hub()
     _find_host(url)
-    folder.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("ab") as file:
-            hub.file_download.http_get(url, file, resume_size=partial.stat().st_size)
-    except Exception as error:
-        if getattr(getattr(error, "response", None), "status_code", None) == 416:  # nothing is left to resume
-            partial.unlink()
-            return fetch_url(url, folder)
-        raise _unreachable(url, error) from error
+    _transfer(hub, url, partial)
     check_name(partial, path.name)
     os.replace(partial, path)
     _keep_checksum(path)
     return path
+
+
+def _transfer(hub: Any, url: str, partial: Path) -> None:
+    try:
+        with partial.open("ab") as file:
+            start = file.tell()
+            hub.file_download.http_get(url, file, resume_size=start)
+    except Exception as error:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status != 416 or not start:
+            raise _unreachable(url, error) from error
+        partial.unlink()  # nothing is left to resume: it is whole, or of another file
+        _transfer(hub, url, partial)
+
+
+def _is_kept(path: Path) -> bool:
+    """Whether the file is there, as it was downloaded."""
+    if not path.is_file():
+        return False
+    note = path.with_name(f"{path.name}.sha256")
+    if note.is_file() and note.read_text(encoding="utf-8").split()[:1] != [sha256(path)]:
+        other = f"{note.name} has another checksum; remove it to fetch it again"
+        raise problem(str(path), f"is not what was downloaded: {other}")
+    return True
 
 
 def check_name(path: Path, name: str) -> None:

@@ -125,16 +125,17 @@ def second_candidates(checkpoint: zoo.Checkpoint) -> list[str]:
 @contextmanager
 def find(checkpoint: zoo.Checkpoint, downloads: Path) -> Iterator[list[Path]]:
     """The files of a checkpoint in a downloads folder, unpacked from a zip file where they are in one; [] for none."""
-    first = _first(downloads, candidates(checkpoint))
-    second = _first(downloads, second_candidates(checkpoint)) if checkpoint.second_file else None
+    main = first(downloads, candidates(checkpoint))
+    second = first(downloads, second_candidates(checkpoint)) if checkpoint.second_file else None
     with tempfile.TemporaryDirectory() as folder:
-        if first is None and checkpoint.member:
-            first = _unpack(downloads, checkpoint.member, Path(folder))
-        wanted = [first, second] if checkpoint.second_file else [first]
+        if main is None and checkpoint.member:
+            main = _unpack(downloads, checkpoint.member, Path(folder))
+        wanted = [main, second] if checkpoint.second_file else [main]
         yield [path for path in wanted if path is not None] if None not in wanted else []
 
 
-def _first(folder: Path, names: list[str]) -> Path | None:
+def first(folder: Path, names: list[str]) -> Path | None:
+    """The first of these files that is in the folder."""
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
