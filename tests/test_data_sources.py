@@ -110,6 +110,29 @@ def test_class_folders_give_labels_in_sorted_order(folder):
         np.testing.assert_array_equal(pixels(source, 0), np.asarray(image))
 
 
+def test_an_empty_class_folder_is_refused_for_it_would_shift_the_labels(folder):
+    (folder / "class_0b" / "deep").mkdir(parents=True)
+    (folder / "class_0b" / "deep" / "notes.txt").write_text("no image", encoding="utf-8")
+    with pytest.raises(DataError, match="images holds a class folder without images: class_0b"):
+        Files.from_folder(folder)
+
+
+def test_class_names_of_another_set_decide_the_labels(folder, tmp_path):
+    train = Files.from_folder(folder)
+    for i in range(2):
+        save(tmp_path / "test" / "class_2" / f"{i}.png", i)
+    alone = Files.from_folder(tmp_path / "test")
+    same = Files.from_folder(tmp_path / "test", class_names=train.class_names)
+    assert alone.labels.tolist() == [0, 0] and same.labels.tolist() == [2, 2]
+    assert same.class_names == train.class_names
+    assert source_of("test", base=tmp_path, class_names=train.class_names).fingerprint == same.fingerprint
+    save(tmp_path / "test" / "zebra" / "0.png", 0)
+    with pytest.raises(
+        DataError, match=r"test holds a class that is not known: zebra; known are class_0, class_1, cla"
+    ):
+        Files.from_folder(tmp_path / "test", class_names=train.class_names)
+
+
 def test_a_folder_of_images_has_no_labels(tmp_path):
     for i in range(3):
         save(tmp_path / f"{2 - i}.png", i)
@@ -225,6 +248,14 @@ def test_lists_of_other_editors(folder, tmp_path):
     (tmp_path / "list.txt").write_bytes(content.encode())
     source = Files.from_list(tmp_path / "list.txt", folder)
     assert source.paths == ("class_1/image 0.jpg", "class_0/image\u2028 1.png") and source.labels.tolist() == [7, 2]
+
+
+def test_names_that_no_file_can_have_are_bad_images(tmp_path):
+    source = Files(["nul\0byte.png", "x" * 300 + ".png"], [-1, -1], tmp_path)
+    assert source.sizes.tolist() == [-1, -1] and len(set(source.identities(content=True))) == 2
+    for index in (0, 1):
+        with pytest.raises(BadImage):
+            source.open(index)
 
 
 # IDX
@@ -368,6 +399,8 @@ def test_a_word_names_a_tfds_split(prepared):
         ("empty", None, "empty holds no images"),
         ("mixed", None, r"mixed holds both images \(a.png\) and folders of images \(b\)"),
         ("mixed/a.png", None, "cannot read the list"),
+        ("x" * 300, None, "xxx is not there"),
+        ("nul\0byte", None, "is not there"),
     ],
 )
 def test_a_wrong_word_is_one_sentence(folder, tmp_path, word, root, match):

@@ -83,9 +83,9 @@ def checked_labels(labels: Any, count: int) -> np.ndarray:
     """Labels as read-only int32 (count,); None is -1 everywhere."""
     values = np.full(count, -1, np.int32) if labels is None else np.asarray(labels)
     if values.shape != (count,) or (values.dtype.kind not in "iu" and count):
-        raise ValueError(f"labels: got {values.dtype} {values.shape}, expected integers ({count},), one per image")
+        raise DataError(f"labels: got {values.dtype} {values.shape}, expected integers ({count},), one per image")
     if count and (values.min() < -1 or values.max() > np.iinfo(np.int32).max):
-        raise ValueError(f"labels: got {values.min()} to {values.max()}, expected classes from 0, or -1 for OOD")
+        raise DataError(f"labels: got {values.min()} to {values.max()}, expected classes from 0, or -1 for OOD")
     return read_only(values.astype(np.int32))
 
 

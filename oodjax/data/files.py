@@ -22,7 +22,9 @@ from oodjax.data.contract import DataError, Opens, checked_labels, reason_of
 if TYPE_CHECKING:
     from oodjax.data.contract import Opened
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+SUFFIXES = (
+    ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
+)  # fmt: skip
 _PATHS_A_TASK = 256
 
 T = TypeVar("T")
@@ -55,28 +57,37 @@ class Files(Opens):
         object.__setattr__(self, "description", self.description or f"{len(self.paths)} files under {self.root}")
 
     @classmethod
-    def from_folder(cls, folder: str | Path, hash_content: bool = False) -> Files:
-        """A folder of class folders, labelled 0, 1, ... in sorted order, or a folder of images, labelled -1.
+    def from_folder(cls, folder: str | Path, hash_content: bool = False, class_names: Sequence[str] = ()) -> Files:
+        """A folder of class folders, or a folder of images, which are labelled -1.
 
         Images are looked for at any depth below a class folder. Hidden files and folders, and files that are no
         images by their suffix, are passed over.
+
+        Args:
+          folder: where to look.
+          hash_content: see the class.
+          class_names: the folder behind each label, as of the training set; some may be absent here. Without them,
+            the class folders are labelled 0, 1, ... in sorted order.
+
+        Raises:
+          DataError: no images; images beside class folders; an empty class folder, or one that is not in
+            `class_names`: labels would shift unnoticed.
         """
         folder = Path(folder)
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise DataError(f"no such folder: {folder}")
         found = sorted(_image_files(folder))
-        classes = tuple(sorted({path.partition("/")[0] for path in found if "/" in path}))
         if not found:
             raise DataError(f"{folder} holds no images (looked for files ending in {', '.join(SUFFIXES)})")
-        loose = [path for path in found if "/" not in path]
-        if loose and classes:
-            raise DataError(
-                f"{folder} holds both images ({loose[0]}) and folders of images ({classes[0]}): "
-                "expected a folder of class folders, or a folder of images"
-            )
-        number = {name: label for label, name in enumerate(classes)}
-        labels = [number[path.partition("/")[0]] if classes else -1 for path in found]
-        return cls(found, np.array(labels, np.int32), folder, hash_content, classes, f"folder {folder.name}")
+        tops = [path.partition("/")[0] if "/" in path else "" for path in found]
+        classes = sorted(set(tops) - {""})
+        if not classes:
+            return cls(found, np.full(len(found), -1), folder, hash_content, (), f"folder {folder.name}")
+        _check_classes(folder, found[tops.index("")] if "" in tops else None, classes, class_names)
+        names = tuple(class_names or classes)
+        number = {name: label for label, name in enumerate(names)}
+        labels = np.array([number[top] for top in tops])
+        return cls(found, labels, folder, hash_content, names, f"folder {folder.name}")
 
     @classmethod
     def from_list(cls, list_file: str | Path, root: str | Path, hash_content: bool = False) -> Files:
@@ -163,6 +174,21 @@ class Idx(Arrays):
         super().__init__(rgb, labels, description or f"IDX file {Path(images_path).name}")  # type: ignore[arg-type]
 
 
+def _check_classes(folder: Path, loose: str | None, classes: Sequence[str], known: Sequence[str]) -> None:
+    if loose is not None:
+        raise DataError(
+            f"{folder} holds both images ({loose}) and folders of images ({classes[0]}): "
+            "expected a folder of class folders, or a folder of images"
+        )
+    strangers = sorted(set(classes) - set(known))
+    if known and strangers:
+        raise DataError(f"{folder} holds a class that is not known: {strangers[0]}; known are {', '.join(known)}")
+    folders = {entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")}
+    empty = sorted(folders - set(classes))
+    if empty and not known:
+        raise DataError(f"{folder} holds a class folder without images: {empty[0]}")
+
+
 def _image_files(folder: Path) -> Iterator[str]:
     def refuse(error: OSError) -> None:
         raise DataError(f"cannot list {error.filename}: {error.strerror}") from None
@@ -183,7 +209,7 @@ def _leads_back(folder: Path) -> bool:
 def _stat(path: str) -> tuple[int, int, int]:
     try:
         found = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name with a zero byte
         return -1, -1, -1
     return found.st_size, found.st_dev, found.st_ino
 
@@ -193,7 +219,7 @@ def digest_of_file(path: str) -> str:
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
+    except (OSError, ValueError):
         return path
 
 

@@ -13,6 +13,7 @@ Counts: OpenOOD v1.5 (arXiv 2306.09301) and the study (arXiv 2601.10836); MNIST'
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -67,8 +68,8 @@ def _listed(list_file: str, folder: str, data: Path, name: str, options: Options
         raise DataError(f"no list {LISTS / list_file}")
     source = Files.from_list(path, data / folder, options.hash_content)
     first = Path(source.paths[0])
-    if not source.path(0).exists():
-        above = next((p for p in reversed(first.parents) if not (data / folder / p).exists()), first)
+    if not os.path.exists(source.path(0)):
+        above = next((p for p in reversed(first.parents) if not os.path.exists(data / folder / p)), first)
         raise DataError(f"no {Path(folder) / above}, which {LISTS / list_file} names")
     return source
 
@@ -201,5 +202,3 @@ def look(entry: Entry, data: Path, options: Options = DEFAULT) -> ImageSet | Dat
         return ImageSet(entry.name, entry.role, entry.category, source)
     except DataError as error:
         return error
-    except ValueError as error:  # of labels that do not fit the role
-        return DataError(str(error))

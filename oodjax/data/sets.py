@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from oodjax.data.arrays import Arrays
-from oodjax.data.contract import Source
+from oodjax.data.contract import DataError, Source
 
 ID_ROLES = ("train", "id_val", "id_test")
 OOD_ROLES = ("ood_val", "ood_test")
@@ -41,9 +41,12 @@ class ImageSet:
             raise ValueError(f"category of {self.name!r} ({self.role}): got {self.category!r}, expected {expected}")
         labels = self.labels
         if is_id and np.any(labels < 0):
-            raise ValueError(f"labels of {self.name!r}: got {labels.min()}, expected classes >= 0 in an ID set")
+            raise DataError(
+                f"labels of {self.name!r}: got {labels.min()}, expected classes >= 0 in an ID set: "
+                "a folder of class folders, or a list with labels"
+            )
         if not is_id and np.any(labels != -1):
-            raise ValueError(f"labels of {self.name!r}: got {labels.max()}, expected -1 everywhere in an OOD set")
+            raise DataError(f"labels of {self.name!r}: got {labels.max()}, expected -1 everywhere in an OOD set")
 
     @property
     def count(self) -> int:

@@ -6,6 +6,8 @@ A source is random access to n images, each decoded when it is asked for: `len(s
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +29,7 @@ def source_of(
     root: str | Path | None = None,
     base: str | Path = ".",
     *,
+    class_names: Sequence[str] = (),
     hash_content: bool = False,
     data_dir: str | Path | None = None,
 ) -> Source:
@@ -36,6 +39,7 @@ def source_of(
       text: a folder of class folders, a folder of images, a list file (`path label` a line), or `tfds:NAME:SPLIT`.
       root: the folder above the paths of a list file; default the list's own folder.
       base: the folder that relative paths in `text` and `root` start from.
+      class_names: for a folder of class folders, the folder behind each label, as of the training set.
       hash_content: for files, take their bytes into the fingerprint.
       data_dir: where tensorflow-datasets keeps what it prepared.
 
@@ -50,14 +54,14 @@ def source_of(
     if not text.strip():
         raise DataError("got an empty word, expected a folder, a list file or tfds:NAME:SPLIT")
     path = Path(base) / Path(text).expanduser()
-    if path.is_dir():
+    if os.path.isdir(path):
         if root is not None:
             raise DataError(f"{path} is a folder: a root belongs to a list file")
-        return Files.from_folder(path, hash_content)
-    if not path.is_file():
+        return Files.from_folder(path, hash_content, class_names)
+    if not os.path.isfile(path):
         raise DataError(f"{path} is not there: expected a folder, a list file or tfds:NAME:SPLIT")
     above = path.parent if root is None else Path(base) / Path(root).expanduser()
-    if not above.is_dir():
+    if not os.path.isdir(above):
         raise DataError(f"root of {path}: no such folder: {above}")
     return Files.from_list(path, above, hash_content)
 

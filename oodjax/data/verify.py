@@ -183,5 +183,5 @@ def _digest_of_beginning(path: str) -> str:
     try:
         with open(path, "rb") as file:
             return hashlib.sha256(file.read(_BEGINNING)).hexdigest()
-    except OSError:
+    except (OSError, ValueError):
         return path
