@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from oodjax import moments
 from oodjax.accumulate import SUMS, Accumulator, Array, merge, merge_accumulators, start, step
@@ -18,7 +18,7 @@ from oodjax.arrays import describe, is_number, is_whole
 from oodjax.bank import Bank, BankBuilder
 from oodjax.checks import training_batches
 from oodjax.linalg import FROM_ROWS, FROM_SUMS, largest_variance, whitening
-from oodjax.neighbors import normalize
+from oodjax.neighbors import DeviceBank, place_bank
 from oodjax.outputs import Head, Outputs, canonical, pad
 from oodjax.percentiles import Percentiles, from_histogram
 
@@ -48,6 +48,9 @@ class TrainStatistics:
       layer_means: (n, L) the ATS scalars of every sample, or None.
       histogram: (2**20,) counts of the activations by the leading 20 bits of their float32, kept only when the bank
         is partial: then percentiles come from it, with a relative error below 2**-11.
+      bank_fraction, seed: which share of the features was kept.
+      mesh: the devices over which the bank is shared out for searches; None for one.
+      room: bytes that the bank may take of a device; None for half of what it has.
     """
 
     head: Head
@@ -70,6 +73,8 @@ class TrainStatistics:
     histogram: np.ndarray | None
     bank_fraction: float = 1.0
     seed: int = 0
+    mesh: Mesh | None = None
+    room: int | None = None
 
     @classmethod
     def collect(
@@ -114,11 +119,14 @@ class TrainStatistics:
         return cls.finalize(state, bank, head)
 
     @classmethod
-    def finalize(cls, state: Accumulator, bank: BankBuilder | Bank, head: Head) -> TrainStatistics:
+    def finalize(
+        cls, state: Accumulator, bank: BankBuilder | Bank, head: Head, *, mesh: Mesh | None = None,
+        room: int | None = None,
+    ) -> TrainStatistics:  # fmt: skip
         """The statistics of what `state` (of one device, of a mesh, or merged on the host) and `bank` have seen."""
         rows = bank.build() if isinstance(bank, BankBuilder) else bank
         head = Head(jnp.asarray(head.kernel, jnp.float32), jnp.asarray(head.bias, jnp.float32))
-        return cls(head=head, **_fields(merge(state)), **_fields(rows))
+        return cls(head=head, **_fields(merge(state)), **_fields(rows), mesh=mesh, room=room)
 
     def merge(self, other: TrainStatistics) -> TrainStatistics:
         """The statistics of the union of both sets of samples.
@@ -254,9 +262,9 @@ class TrainStatistics:
         return self.activation_percentiles([q])[0]
 
     @cached_property
-    def normalized_features(self) -> jax.Array:
-        """(m, D) the bank's rows at unit L2 length, on the device; a zero row stays zero."""
-        return normalize(jnp.asarray(self.features))
+    def normalized_features(self) -> DeviceBank:
+        """The bank's rows at unit L2 length where searches read them; a zero row stays zero. See `place_bank`."""
+        return place_bank(self.features, self.mesh, self.room)
 
     def bank_subset(self, size: int) -> np.ndarray:
         """Indices of `size` pseudo-random bank rows: those with the smallest keys, whatever the bank's order."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from oodjax.detectors.base import Method, check_count, dot, register
 from oodjax.linalg import whitening
-from oodjax.neighbors import nearest, normalize
+from oodjax.neighbors import nearest, normalize, take
 from oodjax.outputs import Outputs
 from oodjax.statistics import TrainStatistics
 
@@ -90,7 +90,7 @@ def knn_score_many(points: list, outputs: Outputs) -> jax.Array:
     queries = normalize(outputs.features)
     ks = [options["k"] for _, options in points]
     _, indices = nearest(queries, bank, max(ks))
-    return jnp.stack([-((queries - bank[indices[:, k - 1]]) ** 2).sum(axis=-1) for k in ks], axis=-1)
+    return jnp.stack([-((queries - take(bank, indices[:, k - 1])) ** 2).sum(axis=-1) for k in ks], axis=-1)
 
 
 def she_fit(stats: TrainStatistics, validation: Outputs | None) -> dict:
