@@ -106,8 +106,10 @@ class _Reader:
         means = None if outputs.layer_means is None else np.asarray(outputs.layer_means, np.float32)[:count]
         if "features" not in self.needs:
             seen = len(outputs) if count is None else count
-            nothing = [np.zeros(0, dtype) for dtype in (np.float32, np.float32, np.int32, np.uint64)]
-            return _Rows(np.zeros(seen, bool), nothing[0][:, None], *nothing[1:], means, None)
+            none = np.zeros(0, np.float32)
+            return _Rows(
+                np.zeros(seen, bool), none[:, None], none, none.astype(np.int32), none.astype(np.uint64), means, None
+            )
         features = np.asarray(outputs.features, np.float32)[:count]
         energies = _energies(np.asarray(outputs.logits, np.float64)[:count])
         labels = np.asarray(outputs.labels, np.int32)[:count]

@@ -207,7 +207,7 @@ class TrainStatistics:
         """`mean` and `class_means` to the digits of the covariances: from the rows where those are."""
         if not self.from_rows:
             return self.mean, self.class_means
-        mean = np.mean(self.features, axis=0, dtype=np.float64)
+        mean = np.asarray(np.mean(self.features, axis=0, dtype=np.float64))
         means = moments.class_means(self.features, self.labels, self.classes)
         return mean, np.where(self.label_counts[:, None] > 0, means, mean)
 
