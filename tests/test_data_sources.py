@@ -1,8 +1,10 @@
 """Every kind of source: what it opens, its labels, and what its fingerprint sees."""
 
 import gzip
+import io
 import os
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -310,7 +312,7 @@ def test_idx_counts_must_agree(tmp_path):
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """A data set of tensorflow-datasets' own making: a builder that yields arrays, as those of MNIST and CIFAR do."""
+    """Where two data sets are: one whose builder yields PNG files, one whose builder yields arrays, as MNIST's does."""
     tfds = pytest.importorskip("tensorflow_datasets")
 
     class OodjaxPictures(tfds.core.GeneratorBasedBuilder):
@@ -329,6 +331,14 @@ def prepared(tmp_path_factory):
 
         def _generate_examples(self, seeds):
             for seed in seeds:
+                content = io.BytesIO()
+                Image.fromarray(picture(seed, 9, 8)).save(content, "PNG")
+                content.seek(0)
+                yield seed, {"image": content, "label": seed % 4}
+
+    class OodjaxArrays(OodjaxPictures):
+        def _generate_examples(self, seeds):
+            for seed in seeds:
                 yield seed, {"image": picture(seed, 9, 8), "label": seed % 4}
 
     return tmp_path_factory.mktemp("tensorflow_datasets")
@@ -342,6 +352,14 @@ def test_tfds_is_prepared_and_read_without_tensorflow(prepared):
     seed_of = {picture(seed, 9, 8).tobytes(): seed for seed in range(100, 107)}
     seeds = [seed_of[pixels(source, i).tobytes()] for i in range(7)]
     assert sorted(seeds) == list(range(100, 107)) and source.labels.tolist() == [seed % 4 for seed in seeds]
+
+
+@pytest.mark.skipif(find_spec("tensorflow") is not None, reason="TensorFlow is there")
+def test_a_data_set_that_takes_tensorflow_to_prepare_says_so(prepared):
+    with pytest.raises(
+        DataError, match=r"^tfds:oodjax_arrays:test cannot be opened: preparing it takes TensorFlow, onc"
+    ):
+        Tfds("oodjax_arrays", "test", prepared)
 
 
 def test_the_fingerprint_of_tfds_sees_the_split(prepared):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
@@ -26,7 +26,7 @@ class Tfds(Opens):
       dataset: its name, for example `mnist` or `mnist:3.0.1`.
       split: for example `test` or `train[:10%]`.
       data_dir: where prepared data sets are kept; None is tensorflow-datasets' own choice. What is not there is
-        downloaded.
+        downloaded and prepared, for which most data sets need TensorFlow (tensorflow/datasets#11058).
     """
 
     dataset: str
@@ -106,24 +106,17 @@ def _prepared(dataset: str, data_dir: str | Path | None) -> Any:
     import tensorflow_datasets as tfds
 
     builder = tfds.builder(dataset, data_dir=data_dir, file_format="array_record")
-    if not builder.is_prepared() and find_spec("tensorflow") is None:
-        _encode_with_pillow(builder)
-    builder.download_and_prepare()
+    if builder.is_prepared():
+        return builder
+    try:
+        if find_spec("tensorflow") is not None:
+            import tensorflow
+
+            # It would take the whole memory of a GPU.
+            tensorflow.config.set_visible_devices([], "GPU")
+        builder.download_and_prepare()
+    except ModuleNotFoundError as error:
+        if "tensorflow" not in str(error):
+            raise
+        raise DataError("preparing it takes TensorFlow, once: pip install tensorflow; reading it does not") from None
     return builder
-
-
-def _encode_with_pillow(builder: Any) -> None:
-    """Hands arrays over as PIL images while the data set is prepared: arrays alone are encoded by TensorFlow."""
-    from PIL import Image
-
-    generate = builder._generate_examples
-
-    def with_pil_images(*args: Any, **settings: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
-        for key, example in generate(*args, **settings):
-            image = example.get("image")
-            if isinstance(image, np.ndarray) and image.dtype == np.uint8:
-                grey = image.ndim == 3 and image.shape[-1] == 1
-                example = example | {"image": Image.fromarray(image[..., 0] if grey else image)}
-            yield key, example
-
-    builder._generate_examples = with_pil_images
