@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.linalg import eigh
 
@@ -33,7 +35,27 @@ def largest_variance(covariance: np.ndarray) -> float:
     return float(eigh(covariance, eigvals_only=True, subset_by_index=(last, last))[0])
 
 
-def residual_basis(moment: np.ndarray, dim: int) -> np.ndarray:
-    """(D, D - dim) eigenvectors of `moment` after those of the `dim` largest eigenvalues."""
-    _, vectors = eigh(moment)
-    return vectors[:, : moment.shape[0] - dim]
+@dataclass(frozen=True)
+class Spectrum:
+    """The second moment of features about a point.
+
+    Attributes:
+      origin: (D,) the point, of float32 numbers.
+      values: (D,) mean squares along the eigenvectors, ascending.
+      vectors: (D, D) the eigenvectors, in columns.
+      rank: how many of the values exceed the cut-off times the largest.
+    """
+
+    origin: np.ndarray
+    values: np.ndarray
+    vectors: np.ndarray
+    rank: int
+
+    @classmethod
+    def of(cls, origin: np.ndarray, moment: np.ndarray, cutoff: float) -> Spectrum:
+        values, vectors = eigh(moment)
+        return cls(origin, values, vectors, int((values > cutoff * values[-1]).sum()) if values[-1] > 0 else 0)
+
+    def residual_basis(self, dim: int) -> np.ndarray:
+        """(D, D - dim) eigenvectors after those of the `dim` largest values."""
+        return self.vectors[:, : len(self.values) - dim]

@@ -17,7 +17,7 @@ from oodjax.accumulate import SUMS, Accumulator, Array, merge, merge_accumulator
 from oodjax.arrays import describe, is_number, is_whole
 from oodjax.bank import Bank, BankBuilder
 from oodjax.checks import training_batches
-from oodjax.linalg import FROM_ROWS, FROM_SUMS, largest_variance, whitening
+from oodjax.linalg import FROM_ROWS, FROM_SUMS, Spectrum, largest_variance, whitening
 from oodjax.neighbors import DeviceBank, place_bank
 from oodjax.outputs import Head, Outputs, canonical, pad
 from oodjax.percentiles import Percentiles, from_histogram
@@ -238,6 +238,13 @@ class TrainStatistics:
         """(D, D) that whitens features within their classes; see `oodjax.linalg.whitening`."""
         return whitening(self.within_covariance, self.cutoff, scale=largest_variance(self.total_covariance))
 
+    @cached_property
+    def spectrum(self) -> Spectrum:
+        """The second moment of the features about -pinv(W') b, where the head's logits are 0 or next to it."""
+        kernel, bias = np.asarray(self.head.kernel, np.float64), np.asarray(self.head.bias, np.float64)
+        origin = (-np.linalg.pinv(kernel.T) @ bias).astype(np.float32).astype(np.float64)  # what a device subtracts
+        return Spectrum.of(origin, self.second_moment(origin), self.cutoff)
+
     def second_moment(self, center: np.ndarray) -> np.ndarray:
         """(D, D) mean outer product of (feature - center)."""
         offset = self.centers[0] - center
@@ -265,6 +272,11 @@ class TrainStatistics:
     def normalized_features(self) -> DeviceBank:
         """The bank's rows at unit L2 length where searches read them; a zero row stays zero. See `place_bank`."""
         return place_bank(self.features, self.mesh, self.room)
+
+    @cached_property
+    def zero_rows(self) -> int:
+        """How many of the bank's rows are all zero."""
+        return int((~self.features.any(axis=1)).sum())
 
     def bank_subset(self, size: int) -> np.ndarray:
         """Indices of `size` pseudo-random bank rows: those with the smallest keys, whatever the bank's order."""

@@ -410,13 +410,19 @@ def test_classes_of_one_repeated_row_have_no_within_class_distance():
 
 
 def test_vim_without_a_residual_is_the_energy():
-    """Eight directions hold all of training, so that alpha would divide by the rounding noise of the other four."""
+    """All of training is one direction, or `dim` is all of them."""
     p = oracles.problem()
-    mix = np.linalg.qr(np.random.default_rng(0).normal(size=(oracles.FEATURES, 8)))[0]
-    p = rebuilt(p, train=p.train.features @ mix @ mix.T, kernel=mix @ mix.T @ p.head.kernel)
-    stats = oodjax.TrainStatistics.collect(p.train, p.head)
-    got = detectors.create("vim", dim=12).fit(stats).score(oracles.problem().test)
-    np.testing.assert_array_equal(got, detectors.create("ebo").score(oracles.problem().test))
+    along = np.abs(np.random.default_rng(0).normal(size=oracles.FEATURES)).astype(np.float32)
+    line = rebuilt(
+        p, train=p.train.features[:, :1] * along, kernel=along[:, None] * p.head.kernel, bias=0 * p.head.bias
+    )
+    for problem, options in ((line, {}), (p, {"dim": oracles.FEATURES})):
+        stats = oodjax.TrainStatistics.collect(problem.train, problem.head)
+        got = detectors.create("vim", **options).fit(stats).score(p.test)
+        np.testing.assert_array_equal(got, detectors.create("ebo").score(p.test))
+    assert detectors.search_space("vim", stats)[1] == []
+    notes = detectors.search_space("vim", oodjax.TrainStatistics.collect(line.train, line.head))[1]
+    assert notes == ["vim: the energy alone, since training has rank 1 and no residual"]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

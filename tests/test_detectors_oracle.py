@@ -233,19 +233,79 @@ def sized(n: int, d: int, k: int = 3, **options) -> oodjax.TrainStatistics:
 
 @dataclasses.dataclass(frozen=True)
 class Dimension:
-    """Stands in for statistics of that many features: what the choice of vim's default reads."""
+    """Stands in for statistics of that many features and that rank: what the choice of vim's default reads."""
 
     dim: int
+    rank: int
     features: tuple = (0,)
+
+    @property
+    def spectrum(self) -> Dimension:
+        return self
 
 
 @pytest.mark.parametrize(
     ("d", "dim"), [(1, 1), (10, 5), (767, 383), (768, 512), (1499, 512), (1500, 1000), (2048, 1000)]
 )
 def test_default_dim_of_vim(d, dim):
-    method = detectors.create("vim").method
-    assert method.resolve(Dimension(d), {"dim": None}) == {"dim": dim}
-    assert method.limit(Dimension(d), {"dim": dim}) is None
+    method, stats = detectors.create("vim").method, Dimension(d, d)
+    assert method.resolve(stats, {"dim": None}) == {"dim": dim}
+    assert method.limit(stats, {"dim": dim}) is None
+    assert (method.note(stats, {"dim": None}) is None) == (d > 1)
+
+
+@pytest.mark.parametrize(
+    ("d", "rank", "dim"),
+    [(2048, 1500, 1000), (2048, 1001, 1000), (2048, 1000, 512), (2048, 600, 300), (24, 12, 6), (24, 2, 1), (24, 1, 1)],
+)
+def test_default_dim_of_vim_stays_below_the_rank(d, rank, dim):
+    method, stats = detectors.create("vim").method, Dimension(d, rank)
+    assert method.resolve(stats, {"dim": None}) == {"dim": dim} and method.limit(stats, {"dim": dim}) is None
+    usual = method.resolve(Dimension(d, d), {"dim": None})["dim"]
+    if dim == usual:
+        assert method.note(stats, {"dim": None}) is None
+    elif rank > 1:
+        assert method.note(stats, {"dim": None}) == f"dim {dim} instead of {usual}, since training has rank {rank}"
+    else:
+        assert "the energy alone, since training has rank 1" in method.note(stats, {"dim": None})
+    assert method.resolve(stats, {"dim": rank}) == {"dim": rank} and method.note(stats, {"dim": rank}) is None
+    if rank > 1:
+        assert f"dim {rank} leaves no residual: training has rank {rank}" in method.limit(stats, {"dim": rank})
+
+
+@pytest.mark.parametrize(("n", "d"), [(8, 40), (30, 40), (60, 300)])
+def test_vim_of_few_samples_agrees_with_float64(n, d):
+    """The rank is n: all else is null directions, on which test samples, not training, have their length."""
+    p = oracles.make(d=d, signed=True)
+    p = dataclasses.replace(p, train=p.train[:n])
+    stats = oodjax.TrainStatistics.collect(p.train, p.head)
+    assert stats.spectrum.rank == n
+    for dim in (1, n // 2, n - 1):
+        want = np.array(oracles.vim(p, dim))
+        got = np.asarray(detectors.create("vim", dim=dim).fit(stats).score(p.test), np.float64)
+        assert np.abs(got - want).max() < 2e-5 * want.std(), dim
+    fitted = detectors.create("vim").fit(stats)
+    usual = d // 2
+    assert fitted.options == {"dim": usual if usual < n else n // 2}
+    points, notes = detectors.search_space("vim", stats)
+    assert [point.fit(stats) for point in points] == [fitted]
+    assert notes == ([] if usual < n else [f"vim: dim {n // 2} instead of {usual}, since training has rank {n}"])
+    with pytest.raises(ValueError, match=rf"vim: dim {n} leaves no residual: training has rank {n}"):
+        detectors.create("vim", dim=n).fit(stats)
+
+
+def test_rank_of_collinear_features():
+    """Features of rank 8 but for float32's rounding, from the rows and from sums of float32 products."""
+    p = oracles.make(signed=True)
+    mix = np.linalg.qr(np.random.default_rng(0).normal(size=(oracles.FEATURES, 8)))[0]
+    kernel = (mix @ mix.T @ p.head.kernel).astype(np.float32)
+    h = (p.train.features @ mix @ mix.T).astype(np.float32)
+    head = oodjax.Head(kernel, np.zeros_like(p.head.bias))
+    train = p.train.replace(features=h, logits=h @ kernel)
+    for fraction in (1.0, 0.9):
+        stats = oodjax.TrainStatistics.collect(train, head, bank_fraction=fraction)
+        assert stats.spectrum.rank == 8
+        assert detectors.create("vim").fit(stats).options == {"dim": 4}
 
 
 def test_defaults_follow_the_size_of_the_bank():

@@ -63,17 +63,20 @@ def search_space(name: str, stats: Any) -> tuple[list[Detector], list[str]]:
 
     Returns:
       points: unfitted detectors, in the grid's order.
-      notes: why each missing point was left out.
+      notes: why each missing point was left out, and what a default became that the problem cannot carry.
     """
     method, points, notes = _method(name), [], []
     candidates = [create(name, **point) for point in method.grid]
     for det in candidates:
         options = method.resolve(stats, det.options) if method.resolve else det.options
         reason = method.limit(stats, options) if method.limit else None
-        if reason is None:
-            points.append(det)
-        else:
+        if reason is not None:
             notes.append(f"{name}: left out: {reason}")
+            continue
+        points.append(det)
+        note = method.note(stats, det.options) if method.note else None
+        if note is not None:
+            notes.append(f"{name}: {note}")
     if points:
         return points, notes
     if method.cap is not None:

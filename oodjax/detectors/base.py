@@ -38,6 +38,7 @@ class Method:
       check: raises ValueError for options that are wrong in themselves.
       resolve: (stats, options) -> options with every None filled in.
       limit: (stats, options) -> why the problem cannot carry these options, or None.
+      note: (stats, options as asked) -> what `resolve` chooses otherwise than the study would, and why, or None.
       cap: options with what `limit` objects to lowered to what the problem carries, where the method allows that.
       score_many: (list of (params, options), outputs) -> (n, points): shares work between the points of a grid.
     """
@@ -54,6 +55,7 @@ class Method:
     check: Callable[..., None] | None = None
     resolve: Callable[[TrainStatistics, dict], dict] | None = None
     limit: Callable[[TrainStatistics, Options], str | None] | None = None
+    note: Callable[[TrainStatistics, dict], str | None] | None = None
     cap: Callable[[TrainStatistics, Options], dict] | None = None
     score_many: Callable[..., jax.Array] | None = None
 

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from oodjax.detectors.base import Method, check_count, check_number, dot, kth_largest, register
-from oodjax.linalg import residual_basis
 from oodjax.neighbors import nearest, normalize
 from oodjax.outputs import Head, Outputs
 from oodjax.softmax import energy
@@ -17,7 +16,6 @@ from oodjax.statistics import TrainStatistics
 
 FAMILY = "hybrid"
 BOTH = ("logits", "features")
-RESIDUAL_FLOOR = 1e-5
 EXPONENT_LIMIT = 60.0  # exp(60) ~ 1e26 leaves room for any logit in float32
 
 
@@ -27,25 +25,40 @@ def vim_check(dim: int | None) -> None:
 
 
 def vim_resolve(stats: TrainStatistics, options: dict) -> dict:
-    d = stats.dim
-    default = 1000 if d >= 1500 else 512 if d >= 768 else max(d // 2, 1)
+    usual, rank = _usual_dim(stats.dim), stats.spectrum.rank
+    default = usual if usual < rank or usual == stats.dim else _usual_dim(rank)
     return {"dim": default if options["dim"] is None else options["dim"]}
 
 
+def _usual_dim(features: int) -> int:
+    return 1000 if features >= 1500 else 512 if features >= 768 else max(features // 2, 1)
+
+
+def vim_note(stats: TrainStatistics, options: dict) -> str | None:
+    usual, rank = _usual_dim(stats.dim), stats.spectrum.rank
+    chosen = vim_resolve(stats, options)["dim"]
+    if options["dim"] is not None or chosen == usual and chosen < rank:
+        return None
+    if chosen >= rank:
+        return f"the energy alone, since training has rank {rank} and no residual"
+    return f"dim {chosen} instead of {usual}, since training has rank {rank}"
+
+
 def vim_limit(stats: TrainStatistics, options: Any) -> str | None:
-    if options["dim"] > stats.dim:
-        return f"dim {options['dim']} exceeds the {stats.dim} features"
+    dim, rank = options["dim"], stats.spectrum.rank
+    if dim > stats.dim:
+        return f"dim {dim} exceeds the {stats.dim} features"
+    if dim >= rank and dim > 1 and dim < stats.dim:
+        return f"dim {dim} leaves no residual: training has rank {rank}, dim must be below it"
     return None if len(stats.features) else "the bank's 0 features give no mean residual: raise bank_fraction"
 
 
 def vim_fit(stats: TrainStatistics, validation: Outputs | None, dim: int) -> dict:
-    kernel, bias = np.asarray(stats.head.kernel, np.float64), np.asarray(stats.head.bias, np.float64)
-    origin = -np.linalg.pinv(kernel.T) @ bias
-    moment = stats.second_moment(origin)
-    basis = residual_basis(moment, dim)
+    origin, basis = stats.spectrum.origin, stats.spectrum.residual_basis(dim)
+    if dim >= stats.spectrum.rank:
+        return {"origin": origin, "basis": basis, "alpha": 0.0}
     residual = _residual_norms(stats.features, origin, basis).mean()
-    alpha = stats.max_logit_sum / stats.count / residual if residual > RESIDUAL_FLOOR * np.sqrt(moment.trace()) else 0.0
-    return {"origin": origin, "basis": basis, "alpha": alpha}
+    return {"origin": origin, "basis": basis, "alpha": stats.max_logit_sum / stats.count / residual}
 
 
 def _residual_norms(features: np.ndarray, origin: np.ndarray, basis: np.ndarray, block: int = 65_536) -> np.ndarray:
@@ -57,9 +70,12 @@ def vim_score(params: dict, outputs: Outputs, dim: int) -> jax.Array:
     """energy - alpha |R'(h - u)| (Wang et al., CVPR 2022, eqs. 5-7).
 
     u = -pinv(W')b; R spans the eigenvectors of the training features' second moment about u after the `dim`
-    largest; alpha = mean largest logit / mean residual norm over training. Deviations: alpha's residual norm is
-    averaged over the feature bank, which is all of training unless a share was asked for; alpha is 0 when that
-    norm is, or is below 1e-5 of the features' length about u, where float32 leaves noise.
+    largest; alpha = mean largest logit / mean residual norm over training. The default `dim` is 1000 from 1500
+    features on, 512 from 768 on, else half of them; where training's rank does not exceed that, the same of the rank.
+    The rank is the number of eigenvalues above 1e-10 of the largest, or above float32's epsilon of it where the
+    moment is a sum of float32 products (`oodjax.linalg`). Deviations: alpha's residual norm is averaged over the
+    feature bank, which is all of training unless a share was asked for; with `dim` the number of features, or a rank
+    of 1 or 0, there is no residual and the score is the energy.
     """
     residual = dot(outputs.features - params["origin"][None, :], params["basis"])
     return energy(outputs.logits) - params["alpha"] * jnp.sqrt((residual**2).sum(axis=-1))
@@ -225,7 +241,7 @@ _SHAPING = (65, 70, 75, 80, 85, 90, 95)
 register(
     Method(
         "vim", FAMILY, vim_score, needs=BOTH, fit=vim_fit, options={"dim": None}, check=vim_check,
-        reads=("label_sums", "second", "features"), resolve=vim_resolve, limit=vim_limit,
+        reads=("label_sums", "second", "features"), resolve=vim_resolve, limit=vim_limit, note=vim_note,
     )
 )  # fmt: skip
 register(
