@@ -10,13 +10,13 @@ from typing import Any, cast
 
 import numpy as np
 
-from converters import config, fetch, files
+from converters import config, fetch, files, reference
 from converters.config import Config
 from converters.convert import convert, head_outputs
 from converters.envelopes import Envelope, is_plain, merge, parse_second
 from converters.errors import ConversionError, problem, shown
 from converters.rules import VERSION, Layout, find_layout
-from converters.verify import drifts
+from converters.verify import drifts, reread
 from oodjax import zoo
 from oodjax.data.preprocess import CROP, RESIZE
 from oodjax.models import checkpoint
@@ -27,6 +27,7 @@ IMAGENET: tuple[Triple, Triple] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 AVERAGES = ("state_dict_ema", "model_ema")  # what timm takes, where they are, before "state_dict" and "model"
 HUB_PAGE = re.compile(r"https://huggingface\.co/([\w.-]+/[\w.-]+)/(?:resolve|blob)/main/([^?#]+)")
 Say = Callable[[str], None]
+ReadFile = Callable[[Path], tuple[Any, str]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +60,9 @@ class Taken:
     left: tuple[str, ...]
 
 
-def read_zoo(entry: zoo.Checkpoint, paths: Sequence[Path], say: Say) -> tuple[dict[str, Any], list[Taken]]:
+def read_zoo(
+    entry: zoo.Checkpoint, paths: Sequence[Path], say: Say, read_file: ReadFile = files.read_file
+) -> tuple[dict[str, Any], list[Taken]]:
     """The tensors of a checkpoint of the zoo under its layout's names, and where they were.
 
     Raises:
@@ -76,15 +79,17 @@ def read_zoo(entry: zoo.Checkpoint, paths: Sequence[Path], say: Say) -> tuple[di
     tensors: dict[str, Any] = {}
     taken = []
     for path, envelope in zip(paths, envelopes, strict=True):
-        found, where = read(path, envelope, say)
+        found, where = read(path, envelope, say, read_file)
         tensors = merge(tensors, found)
         taken.append(where)
     return tensors, taken
 
 
-def read(path: Path, envelope: Envelope, say: Say) -> tuple[dict[str, Any], Taken]:
+def read(
+    path: Path, envelope: Envelope, say: Say, read_file: ReadFile = files.read_file
+) -> tuple[dict[str, Any], Taken]:
     """The wanted tensors of one file, and where they were."""
-    content, note = files.read_file(path)
+    content, note = read_file(path)
     if note:
         say(note)
     tensors = envelope.open(content, str(path))
@@ -112,7 +117,15 @@ def convert_zoo(entry: zoo.Checkpoint, paths: Sequence[Path], to: Path, verify: 
     origins = dict.fromkeys(("architecture", "mean", "std"), "the zoo's table") | {"size": "the study's"}
     about = {"id": entry.id, "published": entry.url, "licence": entry.licence}
     facts = Facts(entry.mean, entry.std, origins=origins, about=about)
-    _write(lambda: read_zoo(entry, paths, say), find_layout(entry.layout), paths, to, facts, verify, say)
+    _write(
+        lambda read_file: read_zoo(entry, paths, say, read_file),
+        find_layout(entry.layout),
+        paths,
+        to,
+        facts,
+        verify,
+        say,
+    )
 
 
 def convert_file(
@@ -143,7 +156,16 @@ def convert_file(
     if stated is not None:
         config.check(stated, found)
     facts = settle(stated, mean, std)
-    _write(lambda: _single(read(path, envelope, say)), found, [path], to, facts, verify, say, num_classes)
+    _write(
+        lambda read_file: _single(read(path, envelope, say, read_file)),
+        found,
+        [path],
+        to,
+        facts,
+        verify,
+        say,
+        num_classes,
+    )
 
 
 def _single(found: tuple[dict[str, Any], Taken]) -> tuple[dict[str, Any], list[Taken]]:
@@ -172,12 +194,12 @@ def settle(stated: Config | None, mean: Triple | None = None, std: Triple | None
 
 
 def _write(
-    read_all: Callable[[], tuple[dict[str, Any], list[Taken]]], layout: Layout, paths: Sequence[Path], to: Path,
+    read_all: Callable[[ReadFile], tuple[dict[str, Any], list[Taken]]], layout: Layout, paths: Sequence[Path], to: Path,
     facts: Facts, verify: bool, say: Say, num_classes: int = 1000,
 ) -> None:  # fmt: skip
     """Reads, converts and writes; raises before anything is written, and before anything is read for a bad `to`."""
     checkpoint.refuse_foreign(to)
-    tensors, taken = read_all()
+    tensors, taken = read_all(files.read_file)
     classes = head_outputs(tensors, layout)
     if classes not in (None, num_classes):
         hint = "" if "id" in facts.about else f": say --classes {classes}"
@@ -195,13 +217,14 @@ def _write(
         "interpolation": facts.interpolation, "epsilon": model.config.epsilon, "origins": dict(facts.origins),
         "shapes": shapes, **facts.about,
     }  # fmt: skip
+    compared = reread(tensors, lambda: read_all(reference.read_file)[0], str(paths[0])) if verify else ""
     checkpoint.save(to, model, **manifest)
     numbers = sum(int(np.prod(shape)) for shape in shapes.values())
     say(f"{to}: {layout.architecture} of {num_classes} classes from the layout {layout.name}, {numbers:,} numbers")
     for line in [*_facts_lines(facts, model.config.epsilon), *map(_taken_line, taken)]:
         say(f"  {line}")
     if verify:
-        for line in drifts(to, layout.name, tensors):
+        for line in [compared, *drifts(to, layout.name, tensors)]:
             say(f"  {line}")
 
 

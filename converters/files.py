@@ -51,11 +51,14 @@ def read_file(path: Path) -> tuple[Any, str]:
 
 
 def _read_single(path: Path) -> tuple[Any, str]:
+    return (_read_safetensors(path), "") if is_safetensors(path) else read_pickle(path)
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether a header of safetensors begins the file, or seems to."""
     with path.open("rb") as file:
         start = file.read(9)
-    if start[8:9] == b"{" and start[:4] != b"PK\x03\x04":
-        return _read_safetensors(path), ""
-    return read_pickle(path)
+    return start[8:9] == b"{" and start[:4] != b"PK\x03\x04"
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import pickle
 from collections.abc import Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
-from converters.errors import problem
+from converters import files, shards
+from converters.errors import ConversionError, problem, shown
 
 EXTRA = "pip install 'oodjax[verify]'"
 _kept: list[Any] = []  # a torch library's operators live as long as the object
@@ -71,8 +75,8 @@ def outputs(layout: str, state_dict: Mapping[str, Any], images: np.ndarray) -> t
     classes = next(len(state_dict[key]) for key in ("fc.bias", "head.bias", "heads.head.bias") if key in state_dict)
     model = build(layout, classes)
     counters = {key: value for key, value in model.state_dict().items() if key.endswith("num_batches_tracked")}
-    tensors = {key: torch.as_tensor(_own(value)) for key, value in state_dict.items()}
-    model.load_state_dict(counters | {_current(key): value for key, value in tensors.items()})
+    tensors = {_current(key): torch.as_tensor(_own(value)) for key, value in state_dict.items()}
+    model.load_state_dict(tensors | counters)  # which count batches of training, whatever the file makes of them
     found: list[Any] = []
     head = next(getattr(model, name) for name in ("fc", "head", "heads") if hasattr(model, name))
     handle = head.register_forward_pre_hook(lambda module, inputs: found.append(inputs[0]))
@@ -91,3 +95,57 @@ def _own(value: Any) -> Any:
 
 def _current(key: str) -> str:
     return key.replace(".linear_1.", ".0.").replace(".linear_2.", ".3.")
+
+
+def read_file(path: Path) -> tuple[Any, str]:
+    """What torch's and safetensors' own readers find in a file, its tensors as arrays.
+
+    They see only files of nothing but tensors and plain values: of others, torch would have to build the objects.
+
+    Raises:
+      ConversionError: torch is not installed, the file holds other objects, or their reader refuses it.
+    """
+    try:
+        import torch
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise problem(path.name, f"comparing needs torch: {EXTRA}") from error
+    if note := files.read_file(path)[1]:
+        raise problem(path.name, f"torch reads it only with what built its objects ({note})")
+    try:
+        if shards.is_index(path):
+            return {k: v for shard in shards.beside(path) for k, v in read_file(shard)[0].items()}, ""
+        if files.is_safetensors(path):
+            return _arrays(load_file(path)), ""
+        return _arrays(torch.load(path, "cpu", weights_only=True)), ""
+    except (RuntimeError, ValueError, OSError, EOFError, pickle.UnpicklingError) as error:
+        raise problem(path.name, f"torch does not read it ({type(error).__name__}: {shown(str(error))})") from error
+
+
+def check_equal(found: Mapping[str, Any], theirs: Mapping[str, Any], what: str) -> None:
+    """Compares names, types, shapes and bits of the tensors.
+
+    Raises:
+      ConversionError: names those that differ.
+    """
+    wrong = [key for key in found.keys() | theirs.keys() if _bits(found.get(key)) != _bits(theirs.get(key))]
+    if wrong:
+        raise ConversionError(what, [("torch reads another tensor in", key) for key in sorted(wrong)])
+
+
+def _bits(array: Any) -> Any:
+    return None if array is None else (array.dtype.name, array.shape, np.ascontiguousarray(array).tobytes())
+
+
+def _arrays(value: Any) -> Any:
+    """Tables with torch's tensors -> the same with arrays."""
+    import torch
+
+    if isinstance(value, dict):
+        return {key: _arrays(inner) for key, inner in value.items()}
+    if not isinstance(value, torch.Tensor):
+        return value
+    plain = value.detach().resolve_conj().resolve_neg()
+    if plain.dtype == torch.bfloat16:
+        return plain.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return plain.numpy()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,20 @@ import numpy as np
 from converters import reference
 from converters.errors import ConversionError
 from oodjax import zoo
+
+
+def reread(tensors: dict[str, Any], read: Callable[[], dict[str, Any]], what: str) -> str:
+    """Compares the tensors bit by bit with those that torch's own readers find; says so, or why it could not.
+
+    Raises:
+      ConversionError: they differ.
+    """
+    try:
+        theirs = read()
+    except ConversionError as error:
+        return f"tensors not compared with what torch reads: {error.summary()}"
+    reference.check_equal(tensors, theirs, what)
+    return f"{len(tensors)} tensors equal, bit by bit, to those that torch's own readers find"
 
 
 def drifts(folder: Path, layout: str, tensors: dict[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pickle
 import sys
@@ -21,7 +22,7 @@ import pytest
 import zoo_layouts
 
 import converters
-from converters import reference
+from converters import files, reference
 from converters.__main__ import main
 from converters.errors import ConversionError
 from converters.pickles import Placeholder, read_pickle
@@ -170,6 +171,38 @@ def test_damaged_and_foreign_files(tmp_path: Path) -> None:
             read_pickle(tmp_path / name)
 
 
+@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors", "index"])
+def test_torch_reads_the_same_tensors(tmp_path: Path, kind: str) -> None:
+    """Of every type, through the readers that --verify compares with; another number is named."""
+    from safetensors.torch import save_file
+
+    types_ = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.bool, torch.uint8)
+    state = {str(kind): torch.arange(6.0).reshape(2, 3).to(kind) for kind in types_}
+    path = tmp_path / "x.pth"
+    if kind in ("safetensors", "index"):
+        save_file(state, path)
+    else:
+        state |= {"turned": state["torch.float32"].t(), "negative": torch._neg_view(state["torch.float32"])}
+        torch.save({"model": state}, path, _use_new_zipfile_serialization=kind == "zip")
+    if kind == "index":
+        path = tmp_path / "x.index.json"
+        path.write_text(json.dumps({"weight_map": dict.fromkeys(state, "x.pth")}), encoding="utf-8")
+    found, theirs = (read(path)[0] for read in (files.read_file, reference.read_file))
+    found, theirs = found.get("model", found), theirs.get("model", theirs)
+    assert found.keys() == state.keys()
+    reference.check_equal(found, theirs, "x")
+    changed = {**theirs, "torch.bfloat16": theirs["torch.bfloat16"] + 1, "torch.bool": theirs["torch.uint8"]}
+    with pytest.raises(ConversionError, match="another tensor in torch.bfloat16; .* another tensor in torch.bool$"):
+        reference.check_equal(found, changed, "x")
+
+
+def test_torch_is_not_given_what_would_build_objects(tmp_path: Path) -> None:
+    torch.save({"model": small(), "more": bytearray(b"x")}, tmp_path / "x.pth")
+    assert torch.load(tmp_path / "x.pth", weights_only=True)["more"] == b"x"  # it would, of any size
+    with pytest.raises(ConversionError, match="torch reads it only with what built its objects"):
+        reference.read_file(tmp_path / "x.pth")
+
+
 FULL = ["at-l2-eps1", "autoaugment", "augmix", "ts-debiased", "opticsaugment", "prime", "diffusion-noise", "dino",
         "swav", "simclrv2", "supcon", "vit-deit", "vit-augreg", "vit-mae"]  # fmt: skip
 
@@ -209,6 +242,7 @@ def test_a_member_of_a_zip_file_and_verify(tmp_path: Path, capsys: pytest.Captur
     assert main(["all", "--from", str(tmp_path), "--to", str(tmp_path / "to"), "--verify"]) == 0
     out = capsys.readouterr().out
     assert "1 converted, 0 failed, 59 missing" in out
+    assert "320 tensors equal, bit by bit, to those that torch's own readers find" in out
     for what, limit in (("from torch", 1e-4), ("of folded batch norm", 1e-4), ("of bfloat16", 0.2)):
         line = next(line for line in out.splitlines() if line.startswith(f"drift {what}: "))
         numbers = [float(word.strip(",")) for word in line.split() if word[0].isdigit()]
@@ -221,6 +255,17 @@ def test_tensors_of_torch_convert_as_arrays_do() -> None:
     model = converters.convert(half, arch)
     expected = half["fc.weight"].float().numpy().T
     np.testing.assert_array_equal(np.asarray(model.head.kernel[...]), expected)
+
+
+def test_counters_of_training_do_not_stop_the_comparison() -> None:
+    """They have no influence, so the converter takes any; torch's class would refuse their shape."""
+    arch = "torchvision-resnet50"
+    state, images = golden.state_dict(arch), np.zeros((1, 32, 32, 3), np.float32)
+    key = "bn1.num_batches_tracked"
+    expected = reference.outputs(arch, state, images)
+    for odd in (np.zeros(7), np.zeros((2, 2), bool), np.int64(3)):
+        found = reference.outputs(arch, {**state, key: np.asarray(odd)}, images)
+        assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
 def randomize(module: Any) -> None:
