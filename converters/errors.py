@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 SHOWN = 3
+LONGEST_SENTENCE = 1500  # characters; that with the zoo's ids has some 1,000
 LONGEST = 160  # characters of a name; those of the architectures have up to 60
 
 
@@ -16,7 +17,7 @@ class ConversionError(ValueError):
 
     def __init__(self, what: str, problems: list[tuple[str, str]]):
         self.what = escaped(what)
-        self.problems = [(escaped(kind), shown(detail)) for kind, detail in problems]
+        self.problems = [(_sentence(kind), shown(detail)) for kind, detail in problems]
         super().__init__(f"{self.what}: " + "; ".join(" ".join(problem).strip() for problem in self.problems))
 
     def summary(self) -> str:
@@ -34,6 +35,11 @@ class ConversionError(ValueError):
 def problem(what: str, text: str) -> ConversionError:
     """An error with a single problem."""
     return ConversionError(what, [(text, "")])
+
+
+def _sentence(text: str) -> str:
+    """A sentence that may quote a value out of a file: escaped, and without the middle of an endless one."""
+    return escaped(text if len(text) <= LONGEST_SENTENCE else f"{text[:LONGEST_SENTENCE]} ... {text[-LONGEST:]}")
 
 
 def escaped(text: str) -> str:

@@ -18,7 +18,7 @@ from torch_files import number, table, tensor, text, write_legacy, write_safeten
 
 from converters import files
 from converters.envelopes import Envelope
-from converters.errors import ConversionError
+from converters.errors import ConversionError, problem
 from oodjax import zoo
 
 SIX = {"0": np.arange(6, dtype=np.float32)}
@@ -163,7 +163,7 @@ import resource, sys
 from pathlib import Path
 from converters import files
 from converters.envelopes import Envelope
-from converters.errors import ConversionError
+from converters.errors import ConversionError, problem
 with open("/proc/self/statm") as file:
     now = int(file.read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (now + int(sys.argv[1]), -1))
@@ -386,3 +386,9 @@ def test_names_from_a_file_are_printed_escaped_and_cut(tmp_path: Path) -> None:
     many = b"(" + b"".join(f"cm\nx{i}\n)R".encode() for i in range(500)) + b"t"
     _, note = files.read_file(good(tmp_path, many))
     assert note.endswith("m.x107, m.x108 and 488 more") and len(note) < 400
+
+
+def test_a_value_out_of_a_file_does_not_fill_the_terminal() -> None:
+    error = problem("config.json", f"mean is {[1] * 1_000_000}, expected three numbers\x07")
+    assert error.summary().startswith("config.json: mean is [1, 1, ") and len(error.summary()) < 1800
+    assert error.summary().endswith("1, 1], expected three numbers\\x07")
