@@ -84,6 +84,7 @@ def is_whole(value: Any) -> bool:
 
 def describe(value: Any) -> str:
     """What `value` is, short enough for one sentence."""
+    value = value.item() if isinstance(value, np.generic) else value
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
     if isinstance(shape, tuple) and dtype is not None:
         kind = "jax.Array" if type(value).__module__.startswith("jax") else type(value).__name__

@@ -62,7 +62,7 @@ def test_pca_embedding_equals_scikit_learn():
         (lambda: analysis.feature_space([1.0, 2.0]), r"got shape \(2,\)"),
         (lambda: analysis.feature_space([[1.0], [np.inf]]), "features has 1 values that are NaN"),
         (lambda: analysis.activation_profile(np.ones((2, 3)), np.ones((2, 4))), r"got \(2, 3\) and \(2, 4\)"),
-        (lambda: analysis.pca_embedding(np.eye(3), np.eye(3), 4), "dim must be in 1 to 3, got 4"),
+        (lambda: analysis.pca_embedding(np.eye(3), np.eye(3), 4), "dim must be a whole number in 1 to 3, got 4"),
     ],
 )
 def test_other_features_are_refused(call, message):

@@ -26,7 +26,7 @@ VALUES = np.random.default_rng(0).integers(0, 64, (5, 4)) / 64
 
 def test_friedman_equals_scipy():
     expected = scipy.stats.friedmanchisquare(*VALUES.T)
-    assert analysis.friedman(results(VALUES)) == (expected.statistic, expected.pvalue, 5, 4)
+    assert analysis.friedman(results(VALUES)) == (expected.statistic, expected.pvalue, 5, 4, "")
     shuffled = results(VALUES).sample(frac=1, random_state=0)
     assert analysis.friedman(shuffled).statistic == pytest.approx(expected.statistic)
     assert np.isnan(analysis.friedman(results(np.full((3, 4), 0.5))).statistic)

@@ -9,7 +9,7 @@ import pandas as pd
 import scipy.stats
 from numpy.typing import NDArray
 
-from oodjax.analysis.table import require_columns, require_finite
+from oodjax.analysis.table import require_columns, require_finite, rounding
 
 FACTORS = ("model", "detector", "ood_category")
 
@@ -32,31 +32,40 @@ def anova(table: pd.DataFrame, response: str = "auroc", factors: Sequence[str] =
       Columns `term, df, sum_sq, F, p, share`: one row per term ("model", "model:detector", ...), the last being
       "Residual", whose F and p are NaN. `share` is the fraction of the total sum of squares. F and p are NaN where
       there is nothing to test: no replicates, a factor with a single level, a constant response; shares are NaN for a
-      constant response.
+      constant response. A sum of squares that may be rounding alone is 0, for F would divide it by other rounding.
+      `attrs["note"]` says why nothing is tested: "no replicates", "perfect fit" (each row equals the mean of its
+      cell) or "constant response"; it is empty otherwise.
 
     Raises:
-      ValueError: a column is missing, a value is not finite, or a cell is empty or out of proportion; it is named.
+      TypeError: the table is no DataFrame, or `factors` is one text.
+      ValueError: a column is missing, a value is no finite number, or a cell is empty or out of proportion; it is
+        named.
     """
+    if isinstance(factors, str):
+        raise TypeError(f"factors must be a list of columns, got {factors!r}: write [{factors!r}]")
     factors = list(factors)
-    if not factors or len(set(factors)) != len(factors):
-        raise ValueError(f"factors must be one or more different columns, got {factors}")
+    if not factors or len(set(factors)) != len(factors) or response in factors:
+        raise ValueError(f"factors must be one or more different columns other than the response, got {factors}")
     require_columns(table, [response, *factors])
-    require_finite(table, response)
-    values = table[response].to_numpy(np.float64)
-    centred = np.zeros_like(values) if np.ptp(values) == 0 else values - values.mean()
+    values = require_finite(table, response)
+    noise = len(table) * rounding(values) ** 2
+    values = values.astype(np.float64)
+    centred = values - values.mean()
     codes, counts = _cells(table, factors)
     means = np.bincount(codes, centred, minlength=counts.size).reshape(counts.shape) / counts
     residual = float(np.sum((centred - means.ravel()[codes]) ** 2))
+    total = _above(float(np.sum(centred**2)), noise)
 
     terms = [t for size in range(1, len(factors) + 1) for t in itertools.combinations(range(len(factors)), size)]
     names = [":".join(factors[axis] for axis in term) for term in terms]
     df = np.array([math.prod(counts.shape[axis] - 1 for axis in term) for term in terms] + [len(table) - counts.size])
-    sum_sq = np.array([*_sums_of_squares(means, counts, terms), residual])
+    sum_sq = np.array([_above(s, noise) if total else 0.0 for s in (*_sums_of_squares(means, counts, terms), residual)])
+    tested = sum_sq[-1] > 0 and df[-1] > 0
     with np.errstate(divide="ignore", invalid="ignore"):
-        f = (sum_sq[:-1] / df[:-1]) / (residual / df[-1])
-        share = sum_sq / np.sum(centred**2)
+        f = (sum_sq[:-1] / df[:-1]) / (sum_sq[-1] / df[-1]) if tested else np.full(len(terms), np.nan)
+        share = sum_sq / np.float64(total)
     p = scipy.stats.f.sf(f, df[:-1], df[-1])
-    return pd.DataFrame(
+    result = pd.DataFrame(
         {
             "term": [*names, "Residual"],
             "df": df,
@@ -66,6 +75,18 @@ def anova(table: pd.DataFrame, response: str = "auroc", factors: Sequence[str] =
             "share": share,
         }
     )
+    result.attrs["note"] = "" if tested else _why_untested(total, int(df[-1]))
+    return result
+
+
+def _above(square: float, noise: float) -> float:
+    return square if square > noise else 0.0
+
+
+def _why_untested(total: float, residual_df: int) -> str:
+    if total == 0:
+        return "constant response"
+    return "perfect fit" if residual_df > 0 else "no replicates"
 
 
 def leave_one_category_out(

@@ -8,7 +8,8 @@ import pandas as pd
 import scipy.stats
 from numpy.typing import ArrayLike
 
-from oodjax.analysis.table import join_models, require_columns
+from oodjax.analysis.table import join_models, numbers_of, require_columns, tied
+from oodjax.arrays import host_array
 
 RESPONSES = ("auroc", "auroc_correct_vs_ood", "auroc_incorrect_vs_ood", "fpr95")
 
@@ -34,8 +35,9 @@ def spearman(table, x="accuracy", y="auroc", by=None):
     """Spearman's rank correlation of two columns of a table, or of two arrays.
 
     Rows where either value is NaN are left out (a metric is NaN where it is undefined, such as that of incorrectly
-    classified samples of a model without mistakes); `n` counts the rows used. The correlation of a constant, or of
-    fewer than three rows, is NaN and says why. p takes rows as independent, which rows of one model are not.
+    classified samples of a model without mistakes); `n` counts the rows used. Values that differ by rounding tie.
+    The correlation of a constant, or of fewer than three rows, is NaN and says why. p takes rows as independent,
+    which rows of one model are not.
 
     Args:
       table: a DataFrame, or the first of two arrays.
@@ -48,7 +50,8 @@ def spearman(table, x="accuracy", y="auroc", by=None):
       `(rho, p)`.
     """
     if not isinstance(table, pd.DataFrame):
-        a, b = np.asarray(table, np.float64), np.asarray(x, np.float64)
+        a = host_array(table, "the first array").astype(np.float64)
+        b = host_array(x, "the second array").astype(np.float64)
         if a.ndim != 1 or a.shape != b.shape:
             raise ValueError(f"expected two arrays of shape (n,), got {a.shape} and {b.shape}")
         return _correlate(a, b, "the first array", "the second array")[:2]
@@ -117,12 +120,12 @@ def _subsets(
 
 
 def _of_rows(rows: pd.DataFrame, x: str, y: str) -> Correlation:
-    return _correlate(rows[x].to_numpy(np.float64), rows[y].to_numpy(np.float64), x, y)
+    return _correlate(numbers_of(rows, x).astype(np.float64), numbers_of(rows, y).astype(np.float64), x, y)
 
 
 def _correlate(a: np.ndarray, b: np.ndarray, *names: str) -> Correlation:
     keep = ~(np.isnan(a) | np.isnan(b))
-    a, b = a[keep], b[keep]
+    a, b = tied(a[keep]), tied(b[keep])
     if len(a) < 3:
         return Correlation(np.nan, np.nan, len(a), f"{len(a)} rows, at least 3 are needed")
     for name, values in zip(names, (a, b), strict=True):

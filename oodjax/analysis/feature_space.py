@@ -1,10 +1,13 @@
 """How a model uses its feature space."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
+
+from oodjax.analysis.table import rounding
+from oodjax.arrays import describe, host_array, is_whole
 
 INACTIVE = 1e-3
 
@@ -34,16 +37,17 @@ def feature_space(features: ArrayLike) -> dict[str, float]:
     Returns:
       `total_variance`, the trace of the covariance (n - 1 in the denominator). `participation_ratio`,
       `(sum of eigenvalues)^2 / sum of eigenvalues^2` of the covariance: d if all directions vary alike, 1 if one does,
-      NaN if none does. `sparsity`, the share of activations below 1e-3 in absolute value. `mean_norm` and `std_norm` of
-      the samples' Euclidean norms (n - 1).
+      NaN if none does, rounding aside. `sparsity`, the share of activations below 1e-3 in absolute value. `mean_norm`
+      and `std_norm` of the samples' Euclidean norms (n - 1).
     """
-    x = _checked("features", features)
+    given = _checked("features", features)
+    x = given.astype(np.float64)
     norms = np.linalg.norm(x, axis=1)
     centred = x - x.mean(0)
     # Both products have the same non-zero eigenvalues; the smaller is cheaper.
     products = centred @ centred.T if len(x) < x.shape[1] else centred.T @ centred
     scatter = float(np.trace(products))
-    constant = bool((x == x[0]).all())
+    constant = scatter <= x.size * rounding(given) ** 2
     return {
         "total_variance": 0.0 if constant else scatter / (len(x) - 1),
         "participation_ratio": float("nan") if constant else scatter**2 / float(np.sum(products**2)),
@@ -56,7 +60,7 @@ def feature_space(features: ArrayLike) -> dict[str, float]:
 def activation_profile(id: ArrayLike, ood: ArrayLike) -> ActivationProfile:
     """Mean activation of each unit on ID and on OOD features `(n, d)`, sorted by the ID mean."""
     inside, outside = _pair(id, ood)
-    id_mean, ood_mean = inside.mean(0), outside.mean(0)
+    id_mean, ood_mean = inside.mean(0, dtype=np.float64), outside.mean(0, dtype=np.float64)
     units = np.argsort(-id_mean, kind="stable")
     return ActivationProfile(units, id_mean[units], ood_mean[units])
 
@@ -66,9 +70,10 @@ def pca_embedding(id: ArrayLike, ood: ArrayLike, dim: int = 2) -> Embedding:
 
     The sign of a component is set so that its largest loading is positive.
     """
-    inside, outside = _pair(id, ood)
-    if not 1 <= dim <= inside.shape[1]:
-        raise ValueError(f"dim must be in 1 to {inside.shape[1]}, got {dim}")
+    given, outside = _pair(id, ood)
+    inside = given.astype(np.float64)
+    if not is_whole(dim) or not 1 <= dim <= inside.shape[1]:
+        raise ValueError(f"dim must be a whole number in 1 to {inside.shape[1]}, got {describe(dim)}")
     mean = inside.mean(0)
     covariance = (inside - mean).T @ (inside - mean) / (len(inside) - 1)
     d = len(covariance)
@@ -76,19 +81,21 @@ def pca_embedding(id: ArrayLike, ood: ArrayLike, dim: int = 2) -> Embedding:
     values, vectors = values[::-1], vectors[:, ::-1]
     vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(0), np.arange(dim)])
     total = np.trace(covariance)
-    explained = np.maximum(values, 0) / total if total > 0 else np.full(dim, np.nan)
+    varies = total * (len(inside) - 1) > inside.size * rounding(given) ** 2
+    explained = np.maximum(values, 0) / total if varies else np.full(dim, np.nan)
     return Embedding((inside - mean) @ vectors, (outside - mean) @ vectors, explained)
 
 
-def _pair(id: ArrayLike, ood: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _pair(id: ArrayLike, ood: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
     inside, outside = _checked("id", id), _checked("ood", ood, least=1)
     if inside.shape[1] != outside.shape[1]:
         raise ValueError(f"id and ood need the same features, got {inside.shape} and {outside.shape}")
     return inside, outside
 
 
-def _checked(name: str, features: ArrayLike, least: int = 2) -> NDArray[np.float64]:
-    x = np.asarray(features, np.float64)
+def _checked(name: str, features: ArrayLike, least: int = 2) -> NDArray[Any]:
+    x = host_array(features, name)
+    x = x if x.dtype.kind == "f" else x.astype(np.float64)
     if x.ndim != 2 or len(x) < least or x.shape[1] == 0:
         raise ValueError(f"{name} must be (n, d) with n >= {least} and d >= 1, got shape {x.shape}")
     if not np.isfinite(x).all():

@@ -7,16 +7,21 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
-from oodjax.analysis.table import mean_table, require_columns
+from oodjax.analysis.table import mean_table, numbers_of, require_columns
+from oodjax.arrays import describe, host_array, is_number, is_whole
 
 
 class Friedman(NamedTuple):
-    """Friedman's statistic and p over `blocks` models and `treatments` detectors; NaN if all values tie."""
+    """Friedman's statistic and p over `blocks` models and `treatments` detectors; NaN with a `reason`.
+
+    That is where all values tie, and for a single model: its statistic is the same whatever the values.
+    """
 
     statistic: float
     p: float
     blocks: int
     treatments: int
+    reason: str = ""
 
 
 def friedman(
@@ -28,8 +33,9 @@ def friedman(
     if treatments < 3:
         raise ValueError(f"Friedman's test takes at least 3 of {treatment}, got {list(means.columns)}")
     values = means.to_numpy()
-    if (values == values[:, :1]).all():
-        return Friedman(np.nan, np.nan, blocks, treatments)
+    tie = bool((values == values[:, :1]).all())
+    if tie or blocks < 2:
+        return Friedman(np.nan, np.nan, blocks, treatments, "all values tie" if tie else f"one {block}")
     result = scipy.stats.friedmanchisquare(*values.T)
     return Friedman(float(result.statistic), float(result.pvalue), blocks, treatments)
 
@@ -48,6 +54,8 @@ def mean_ranks(
       Columns `detector` (named after `treatment`), `mean_rank`, `ci_low`, `ci_high`, best first. The interval is
       Student's t over the models; NaN with one model.
     """
+    if not is_number(confidence) or not 0 < confidence < 1:
+        raise ValueError(f"confidence must be a share between 0 and 1, such as 0.95, got {describe(confidence)}")
     means = mean_table(table, response, block, treatment)
     ranks = means.rank(axis=1, ascending=not higher_is_better).to_numpy()
     n = len(ranks)
@@ -61,8 +69,9 @@ def mean_ranks(
 
 def critical_difference(k: int, n: int, alpha: float = 0.05) -> float:
     """Nemenyi's critical difference of the mean ranks of `k` detectors over `n` models (Demsar 2006)."""
-    if k < 2 or n < 1 or not 0 < alpha < 1:
-        raise ValueError(f"expected k >= 2, n >= 1 and 0 < alpha < 1, got k={k}, n={n}, alpha={alpha}")
+    if not (is_whole(k) and is_whole(n) and is_number(alpha)) or k < 2 or n < 1 or not 0 < alpha < 1:
+        given = f"k={describe(k)}, n={describe(n)}, alpha={describe(alpha)}"
+        raise ValueError(f"expected k >= 2, n >= 1 and 0 < alpha < 1, k and n whole numbers, got {given}")
     q = scipy.stats.studentized_range.ppf(1 - alpha, k, np.inf) / np.sqrt(2)
     return float(q * np.sqrt(k * (k + 1) / (6 * n)))
 
@@ -78,10 +87,15 @@ def cd_groups(ranks: pd.DataFrame | Sequence[float], cd: float) -> list[list]:
       Groups of two or more names (positions for plain ranks), best first; no group is part of another.
     """
     if isinstance(ranks, pd.DataFrame):
-        names, values = ranks.iloc[:, 0].to_numpy(), ranks["mean_rank"].to_numpy(np.float64)
+        require_columns(ranks, ["mean_rank"], "ranks")
+        names, values = ranks.iloc[:, 0].to_numpy(), numbers_of(ranks, "mean_rank").astype(np.float64)
     else:
-        values = np.asarray(ranks, np.float64)
+        values = host_array(ranks, "ranks").astype(np.float64)
         names = np.arange(len(values))
+    if not is_number(cd) or not cd >= 0:
+        raise ValueError(f"cd must be a critical difference, 0 or more, got {describe(cd)}")
+    if np.isnan(values).any():
+        raise ValueError(f"ranks has {np.isnan(values).sum()} values that are NaN")
     order = np.argsort(values, kind="stable")
     ends = np.searchsorted(values[order], values[order] + cd, side="right")
     groups, covered = [], 0

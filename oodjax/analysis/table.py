@@ -1,37 +1,92 @@
-"""What every analysis asks of a results table: columns, finite numbers, complete designs."""
+"""What every analysis asks of a results table: columns, finite numbers, complete designs, ties that are ties."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+
+from oodjax.arrays import describe
+
+# Sums over ten thousand rows were seen to leave 0.4 eps of the largest value; real differences are far above 8.
+ROUNDING = 8
+
+_NUMERIC = ("floating", "integer", "mixed-integer-float", "boolean", "decimal")
+
+
+def rounding(values: NDArray[Any]) -> float:
+    """The largest difference between values of this size and type that may be nothing but rounding."""
+    eps = np.finfo(values.dtype if values.dtype.kind == "f" else np.float64).eps
+    return float(ROUNDING * eps * np.abs(values[np.isfinite(values)]).max(initial=0.0))
+
+
+def tied(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The values, those that differ by rounding alone made equal: the order of summation is no difference."""
+    order = np.argsort(values, axis=None)
+    ascending = values.ravel()[order]
+    with np.errstate(invalid="ignore"):  # inf - inf
+        steps = np.diff(ascending, prepend=ascending[:1]) > rounding(values)
+    first = np.maximum.accumulate(np.where(steps, np.arange(values.size), 0))
+    result = np.empty(values.size)
+    result[order] = ascending[first]
+    return result.reshape(values.shape)
 
 
 def require_columns(table: pd.DataFrame, columns: Sequence[str], name: str = "table") -> None:
-    """ValueError unless the table has rows and all of the columns."""
-    missing = [column for column in columns if column not in table.columns]
+    """Raises unless it is a DataFrame that has rows and, each once, all of the columns.
+
+    Raises:
+      TypeError: no DataFrame.
+      ValueError: no rows, or columns that are missing or there twice; they are named.
+    """
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(f"{name} must be a pandas DataFrame, got {describe(table)}")
+    missing = [column for column in columns if column not in list(table.columns)]
     if missing:
         raise ValueError(f"{name} lacks the columns {missing}; it has {list(table.columns)}")
+    twice = [column for column in columns if not isinstance(table[column], pd.Series)]
+    if twice:
+        raise ValueError(f"{name} has more than one column named {twice[0]!r}")
     if len(table) == 0:
         raise ValueError(f"{name} has no rows")
 
 
-def require_finite(table: pd.DataFrame, column: str) -> None:
-    """ValueError that names the first row whose value is NaN or infinite."""
-    bad = ~np.isfinite(table[column].to_numpy(np.float64))
+def numbers_of(table: pd.DataFrame, column: str) -> NDArray[Any]:
+    """A column as floating-point numbers, its own type where it has one, NaN where a value is missing.
+
+    Raises:
+      ValueError: text, dates, categories or complex numbers; the first is shown.
+    """
+    values = table[column]
+    if values.dtype.kind == "f" and isinstance(values.dtype, np.dtype):
+        return values.to_numpy()
+    found = pd.api.types.infer_dtype(values.astype(object), skipna=True)
+    if found not in _NUMERIC and not values.isna().all():
+        first = values.dropna().iloc[0]
+        raise ValueError(f"{column} must be a column of real numbers, got {found}, the first being {describe(first)}")
+    return values.astype(object).where(values.notna(), np.nan).to_numpy(np.float64)
+
+
+def require_finite(table: pd.DataFrame, column: str) -> NDArray[Any]:
+    """A column's numbers; a ValueError names the first row whose value is NaN or infinite."""
+    values = numbers_of(table, column)
+    bad = ~np.isfinite(values)
     if bad.any():
         row = table.loc[bad].iloc[0].to_dict()
         raise ValueError(f"{column} is NaN or infinite in {bad.sum()} of {len(table)} rows, the first being {row}")
+    return values
 
 
 def mean_table(table: pd.DataFrame, response: str, rows: str = "model", columns: str = "detector") -> pd.DataFrame:
     """Mean response per combination of two factors, such as models by detectors, in order of appearance.
 
     Every combination must be there with the same number of rows, for otherwise means over different data sets would be
-    compared.
+    compared. Means that differ by rounding alone are made equal.
     """
     require_columns(table, (response, rows, columns))
-    require_finite(table, response)
-    groups = table.groupby([rows, columns], sort=False, observed=True)[response]
+    numbers = table.assign(**{response: require_finite(table, response).astype(np.float64)})
+    groups = numbers.groupby([rows, columns], sort=False, observed=True)[response]
     index, names = pd.Index(table[rows].unique()), pd.Index(table[columns].unique())
     counts = groups.size().unstack(fill_value=0).reindex(index=index, columns=names)
     most = int(counts.to_numpy().max())
@@ -42,7 +97,8 @@ def mean_table(table: pd.DataFrame, response: str, rows: str = "model", columns:
             f"{rows}={counts.index[row]!r}, {columns}={counts.columns[column]!r} has {counts.iloc[row, column]} rows "
             f"where others have {most} ({len(short)} such combinations)"
         )
-    return groups.mean().unstack().reindex(index=index, columns=names)
+    means = groups.mean().unstack().reindex(index=index, columns=names)
+    return pd.DataFrame(tied(means.to_numpy()), means.index, means.columns)
 
 
 def join_models(table: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
@@ -56,7 +112,7 @@ def join_models(table: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
     require_columns(models, ("model", "category", "accuracy", "ece"), "models")
     if models["model"].duplicated().any():
         raise ValueError(f"models lists {models.loc[models['model'].duplicated(), 'model'].unique().tolist()} twice")
-    unknown = sorted(set(table["model"]) - set(models["model"]))
+    unknown = sorted(set(table["model"]) - set(models["model"]), key=str)
     if unknown:
         raise ValueError(f"models has no row for {unknown}")
     facts = models[["model", "category", "accuracy", "ece"]].rename(columns={"category": "model_category"})

@@ -139,13 +139,17 @@ def _interaction(joined: pd.DataFrame, response: str, term_name: Callable[[str],
             f"{_names([term_name(f) for f in factors]) or 'none'}"
         )
     result = anova(joined, response, factors)
-    if result["share"].isna().any():
+    note = result.attrs["note"]
+    if note == "constant response":
         raise ValueError(f"{response} is constant")
     terms = result[result["term"].str.contains(":")].sort_values("share", ascending=False, kind="stable")
     terms = terms.assign(term=terms["term"].map(term_name))
-    if terms["p"].isna().all():
+    if note and terms["share"].iloc[0] == 0:
+        raise ValueError(f"no interaction is left of {response}, and no residual to test it against")
+    if note:
+        why = "without replicates" if note == "no replicates" else "with replicates that do not differ"
         return Statement(
-            f"The largest interaction is {_share(terms.iloc[0], response)}; without replicates it cannot be tested.",
+            f"The largest interaction is {_share(terms.iloc[0], response)}; {why} it cannot be tested.",
             "It were no larger than expected by chance, which takes several data sets per category to tell.",
         )
     real = terms[terms["p"] < ALPHA]

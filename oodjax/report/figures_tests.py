@@ -116,7 +116,7 @@ def ranks(study: Results) -> Drawing:
     text += f" Bars at the right join detectors less than Nemenyi's critical difference of {number(cd, 2)} apart."
     if len(table) > 2:
         test = friedman(rows)
-        said = "all values tie" if np.isnan(test.p) else f"chi² = {number(test.statistic)}, {p_value(test.p)}"
+        said = test.reason or f"chi² = {number(test.statistic)}, {p_value(test.p)}"
         text += f" Friedman's test: {said}."
     return Drawing(figure, text + study.remark("auroc"))
 
