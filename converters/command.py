@@ -211,7 +211,7 @@ def _write(
     shapes = {name: list(array.shape) for name, array in checkpoint.flat_arrays(model).items()}
     manifest = {
         "architecture": layout.architecture, "layout": layout.name, "rules": VERSION,
-        "source": [{"file": part.name, "sha256": files.sha256(part)} for path in paths for part in files.parts(path)],
+        "source": _sources(paths),
         "tensors": [dataclasses.asdict(where) for where in taken],
         "mean": facts.mean, "std": facts.std, "resize": facts.resize, "crop": facts.crop,
         "interpolation": facts.interpolation, "epsilon": model.config.epsilon, "origins": dict(facts.origins),
@@ -253,11 +253,13 @@ def _taken_line(taken: Taken) -> str:
 def is_current(entry: zoo.Checkpoint, paths: Sequence[Path], to: Path) -> bool:
     """Whether `to` was made from these files by these rules and what the zoo's table says now."""
     manifest = checkpoint.read_manifest(to) or {}
-    made_from = [source["sha256"] for source in manifest.get("source", [])]
-    stated = (manifest.get("layout"), manifest.get("mean"), manifest.get("std"), manifest.get("rules"))
-    if stated != (entry.layout, list(entry.mean), list(entry.std), VERSION):
-        return False
-    return made_from == [files.sha256(part) for path in paths for part in files.parts(path)]
+    stated = [manifest.get(name) for name in ("rules", "layout", "mean", "std")]
+    wanted = [VERSION, entry.layout, list(entry.mean), list(entry.std)]
+    return stated == wanted and manifest.get("source") == _sources(paths)
+
+
+def _sources(paths: Sequence[Path]) -> list[dict[str, str]]:
+    return [{"file": part.name, "sha256": files.sha256(part)} for path in paths for part in files.parts(path)]
 
 
 def table() -> str:

@@ -23,6 +23,7 @@ import numpy as np
 from converters.errors import ConversionError, problem, shown
 from converters.programs import Placeholder
 
+_NUMBER = re.compile(r"\{([A-Z])\}")
 OPERATIONS = ("strip", "strip-if-present", "drop-prefix", "drop", "rename", "regex")
 
 
@@ -50,9 +51,11 @@ class Rewrite:
 
 
 def _replace_numbered(key: str, pattern: str, replacement: str) -> str:
-    regex = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>\\d+)", re.escape(pattern))
+    regex = re.sub(r"\\\{([A-Z])\\\}", r"(?P<\1>\\d+)", re.escape(pattern))
     found = re.match(regex, key)
-    return replacement.format(**found.groupdict()) + key[found.end() :] if found else key
+    if not found:
+        return key
+    return _NUMBER.sub(lambda number: found[number[1]], replacement) + key[found.end() :]
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,13 @@ def _parse_step(text: str) -> Rewrite:
     pattern, equals, replacement = rest.partition("=")
     if operation not in OPERATIONS or not pattern or bool(equals) != (operation in ("rename", "regex")):
         raise ValueError(f"cannot read the rewrite {text!r}; there are: {', '.join(OPERATIONS)}")
+    if operation == "regex":
+        given, used = _NUMBER.findall(pattern), _NUMBER.findall(replacement)
+        plain = not set("{}") & set(_NUMBER.sub("", pattern) + _NUMBER.sub("", replacement))
+        if not plain or len(set(given)) < len(given) or not set(used) <= set(given):
+            raise ValueError(
+                f"cannot read the rewrite {text!r}: each {{N}} stands for one integer of A, and B has none of its own"
+            )
     return Rewrite(operation, pattern, replacement)
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -251,6 +252,24 @@ def test_rewrites_keep_the_default_path_and_a_path_keeps_the_default_rewrites() 
     assert list(command.envelope("state_dict", None).open(nested, "x")) == ["a"]
     assert list(command.envelope("", "strip:state.").open({"state.b": np.zeros(1)}, "x")) == ["b"]
     assert list(command.envelope(None, None).open(nested, "x")) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "step",
+    ["", "x", "rename", "rename:", "rename:a", "rename:=b", "regex:a{N}={M}", "regex:a{N}.{N}=b", "regex:a{=b",
+     "regex:a{N}=b{N!r:>99}", "regex:a{N}=b{N.real}", "regex:{0}=b", "strip:a=b", "drop:", "drop-prefix", "rule:a=b"],
+)  # fmt: skip
+def test_rewrites_that_cannot_be_read(step: str) -> None:
+    if not step:
+        assert command.envelope(None, step).rewrites == ()
+        return
+    with pytest.raises(ValueError, match=f"cannot read the rewrite '{re.escape(step)}'"):
+        command.envelope(None, step)
+
+
+def test_numbered_rewrites() -> None:
+    found = command.envelope("", "regex:net.{N}.{S}=layer{S}.{N}").open({"net.1.20.x": np.ones(1)}, "x")
+    assert list(found) == ["layer20.1.x"]
 
 
 def test_all_leaves_what_is_not_a_checkpoint(converted: tuple[Path, Path], tmp_path: Path, capsys) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import models_golden as golden
 import numpy as np
 import pytest
+import torch_files as files
 from safetensors.numpy import save_file
 
 from converters import command, config
@@ -188,6 +189,25 @@ def test_the_manifest_and_the_output_say_where_everything_comes_from(
         (tmp_path / "to" / "manifest.json").write_text(json.dumps(kept | change))
         with pytest.raises(checkpoint.CheckpointError, match=r"to: (no|in its manifest) .*"):
             zoo.load(tmp_path / "to")
+
+
+def test_the_table_that_is_taken_and_those_that_are_left_are_named(tmp_path: Path) -> None:
+    """timm would take the average."""
+    plain, average = (b"}(" + files.text("module.a") + files.tensor(key, (2,)) + b"u" for key in "01")
+    numbers = {key: np.full(2, float(key), np.float32) for key in "01"}
+    program = files.table(state_dict=plain, state_dict_ema=average, epoch=files.number(3))
+    path = files.write_zip(tmp_path / "x.pth", program, numbers)
+    for envelope, expected, left in (
+        (command.ANY_FILE, 0, "state_dict_ema"),
+        (command.envelope("state_dict_ema", None), 1, "state_dict"),
+    ):
+        tensors, taken = command.read(path, envelope, print)
+        assert tensors["a"].tolist() == [expected, expected] and taken.left == (left,)
+        assert taken.key == {"state_dict": "state_dict_ema", "state_dict_ema": "state_dict"}[left]
+    default = command._taken_line(command.read(path, command.ANY_FILE, print)[1])
+    assert default == (
+        "tensors of x.pth: 'state_dict'; left there: 'state_dict_ema' (timm takes the average: --path state_dict_ema)"
+    )
 
 
 def test_the_config_of_a_repository_is_read(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def _digest(arrays: dict[str, np.ndarray]) -> str:
 def _digest_files(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        digest.update(f"{path.relative_to(folder).as_posix()}:{path.stat().st_size}".encode() + path.read_bytes())
+        digest.update(os.fsencode(path.relative_to(folder)) + f":{path.stat().st_size}".encode() + path.read_bytes())
     return digest.hexdigest()
 
 

@@ -54,7 +54,8 @@ class Loaded:
         return self.model(normalize_images(jnp.asarray(images), mean, std))  # type: ignore[operator]
 
     def __repr__(self) -> str:
-        source = ", ".join(str(entry["file"]) for entry in self.manifest.get("source", ()))
+        sources = self.manifest.get("source")
+        source = ", ".join(str(s.get("file")) for s in sources if isinstance(s, dict)) if sources else ""
         architecture = self.manifest.get("architecture", type(self.model).__name__)
         classes = getattr(getattr(self.model, "config", None), "num_classes", None)
         mean, std = (" ".join(f"{x:.4g}" for x in values) for values in (self.mean, self.std))
