@@ -184,6 +184,38 @@ def test_klm_with_underflowing_probabilities():
     np.testing.assert_allclose(got, oracles.klm(p), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("zeros", [0, 1, 7, 30])
+def test_zero_features_lie_at_their_true_distance(zeros, signed):
+    """In training and in tests, with every k: products of 0 rank them with rows at right angles."""
+    p = oracles.make(signed=signed, seed=6)
+    h, x = np.copy(p.train.features[:30]), np.copy(p.test.features)
+    h[:zeros] = 0
+    h[zeros : zeros + 3, ::2], x[:3, 1::2] = 0, 0  # at right angles to one another
+    x[3] = 0
+    train = p.train[:30].replace(features=h)
+    p = dataclasses.replace(p, train=train, test=p.test.replace(features=x))
+    stats = oodjax.TrainStatistics.collect(train, p.head, check_head=False)
+    points = [detectors.create("knn", k=k).fit(stats) for k in range(1, 31)]
+    got = np.asarray(oracles.score_together(points, p.test))
+    for k in range(1, 31):
+        np.testing.assert_allclose(got[:, k - 1], oracles.knn(p, k), rtol=1e-5, atol=1e-6, err_msg=str(k))
+
+
+def test_zero_features_guide_nothing():
+    """NNGuide's neighbours are inner products, which an all-zero feature has none of."""
+    p = oracles.make(signed=True, seed=6)
+    h, x = np.copy(p.train.features[:30]), np.copy(p.test.features)
+    h[:7], x[3] = 0, 0
+    train = p.train[:30].replace(features=h)
+    p = dataclasses.replace(p, train=train, test=p.test.replace(features=x))
+    stats = oodjax.TrainStatistics.collect(train, p.head, check_head=False)
+    for k in (1, 10, 25, 30):
+        got = detectors.create("nnguide", k=k, fraction=1.0).fit(stats).score(p.test)
+        want = np.array(oracles.nnguide(p, np.arange(30), k))
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=5e-6 * np.abs(want).max(), err_msg=str(k))
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The study's grids, defaults and what a problem cannot carry
 

@@ -162,7 +162,8 @@ class Detector:
             options = method.cap(stats, options)
         params = () if method.fit is None else method.fit(stats, validation, **options)
         params = jax.tree.map(
-            lambda x: jnp.asarray(x, jnp.int32 if jnp.asarray(x).dtype == int else jnp.float32), params
+            lambda x: jnp.asarray(x, jnp.int32 if jnp.issubdtype(jnp.result_type(x), jnp.integer) else jnp.float32),
+            params,
         )
         widths = tuple((name, stats.widths[name]) for name in self.needs if name in stats.widths)
         return dataclasses.replace(self, settings=tuple(options.items()), params=params, widths=widths)

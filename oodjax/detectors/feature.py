@@ -10,7 +10,7 @@ import numpy as np
 
 from oodjax.detectors.base import Method, check_count, dot, register
 from oodjax.linalg import whitening
-from oodjax.neighbors import nearest, normalize, take
+from oodjax.neighbors import DeviceBank, nearest, normalize, take
 from oodjax.outputs import Outputs
 from oodjax.statistics import TrainStatistics
 
@@ -77,20 +77,39 @@ def knn_limit(stats: TrainStatistics, options: Any) -> str | None:
 
 
 def knn_fit(stats: TrainStatistics, validation: Outputs | None, k: int) -> dict:
-    return {"bank": stats.normalized_features}
+    return {"bank": stats.normalized_features, "zero_rows": stats.zero_rows}
 
 
 def knn_score_many(points: list, outputs: Outputs) -> jax.Array:
     """- squared distance to the k-th nearest training feature, all at unit length (Sun et al., ICML 2022, eq. 2).
 
     One search at the largest k serves every k; the distance to the neighbour found is then taken directly, since
-    2 - 2 * product cancels for near duplicates. Deviations: the squared distance, as in the study.
+    2 - 2 * product cancels for near duplicates. Deviations: the squared distance, as in the study; an all-zero
+    feature stays zero, at 1 from any other and at 0 from its like.
     """
-    bank = points[0][0]["bank"]
+    bank, zero_rows = points[0][0]["bank"], points[0][0]["zero_rows"]
     queries = normalize(outputs.features)
     ks = [options["k"] for _, options in points]
-    _, indices = nearest(queries, bank, max(ks))
-    return jnp.stack([-((queries - take(bank, indices[:, k - 1])) ** 2).sum(axis=-1) for k in ks], axis=-1)
+    products, indices = nearest(queries, bank, max(ks))
+    return jnp.stack([-_kth_distance(queries, bank, zero_rows, products, indices, k) for k in ks], axis=-1)
+
+
+def _kth_distance(
+    queries: jax.Array, bank: DeviceBank, zero_rows: jax.Array, products: jax.Array, indices: jax.Array, k: int
+) -> jax.Array:
+    """(n,) squared distance to the k-th nearest row, found among the rows in descending order of their products.
+
+    Of rows at unit length that is the order of the distances |q|^2 + 1 - 2 * product. The zero rows, all at |q|^2,
+    belong before those of a product below 1/2, but stand among the products of 0.
+    """
+    last, before = products[:, k - 1], k - 1 - zero_rows
+    earlier = jnp.where(before >= 0, products[:, jnp.maximum(before, 0)], jnp.inf)
+    moved = (last < 0.5) & (earlier > 0)
+    direct = ((queries - take(bank, jnp.where(moved, indices[:, before], indices[:, k - 1]))) ** 2).sum(axis=-1)
+    length = (queries**2).sum(axis=-1)
+    at_right_angles = (last == 0) & (earlier <= 0)  # a zero row may stand here
+    beyond = jnp.where(at_right_angles, length + 1, direct)
+    return jnp.where(last >= 0.5, direct, jnp.where(earlier >= 0.5, length, beyond))
 
 
 def she_fit(stats: TrainStatistics, validation: Outputs | None) -> dict:
