@@ -1,4 +1,4 @@
-"""python -m benchmarks [--parts extraction odin scoring] [--out FILE]: ratios measured in one run, as JSON."""
+"""python -m benchmarks [--parts extraction odin scoring reading] [--out FILE]: ratios measured in one run, as JSON."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any
 
 import jax
 
-from benchmarks import extraction, scoring
+from benchmarks import extraction, reading, scoring
 
-PARTS = ("extraction", "odin", "scoring")
+PARTS = ("extraction", "odin", "scoring", "reading")
 
 
 def main() -> None:
@@ -31,7 +31,10 @@ def main() -> None:
     precisions = ("float32",) if on_cpu else ("float32", "bfloat16")
     report: dict[str, Any] = {
         "device": {"kind": jax.devices()[0].device_kind, "count": jax.device_count(), "cpus": os.cpu_count()},
-        "versions": {"python": platform.python_version(), **_versions("jax", "jaxlib", "flax", "torch", "torchvision")},
+        "versions": {
+            "python": platform.python_version(),
+            **_versions("jax", "jaxlib", "flax", "torch", "torchvision", "pillow", "grain"),
+        },
     }
     if "extraction" in options.parts:
         report["extraction"] = [extraction.run(batch, options.repeats, p) for p in precisions]
@@ -39,6 +42,8 @@ def main() -> None:
         report["odin"] = [extraction.run_odin(batch, options.repeats, p) for p in precisions]
     if "scoring" in options.parts:
         report["scoring"] = scoring.run(options.samples)
+    if "reading" in options.parts:
+        report["reading"] = reading.run(options.repeats)
     text = json.dumps(report, indent=2)
     print(text)
     if options.out is not None:

@@ -176,6 +176,11 @@ def test_options_decide_the_generated_unit_tests(made):
     assert imagenet.generated_unit_tests(**base).fingerprint == prints[0]
 
 
+def test_a_seed_reaches_the_generated_unit_tests(made):
+    first, second = (by_name(made, options=Options(False, 2, seed)) for seed in (0, 1))
+    assert {name for name in first if first[name].sha256 != second[name].sha256} == {"unit_tests"}
+
+
 def test_hash_content_reaches_every_list(made):
     plain, hashed = (by_name(made, options=Options(content, 2)) for content in (False, True))
     changed = {name for name in plain if plain[name].sha256 != hashed[name].sha256}
