@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from converters import config, fetch, files, reference
+from converters import config, fetch, files, reference, shards
 from converters.config import Config
 from converters.convert import convert, head_outputs
 from converters.envelopes import Envelope, is_plain, merge, parse_second
@@ -316,7 +316,11 @@ def resolve(what: str, downloads: Path) -> tuple[Path, Path | None]:
     if re.match(r"https?://", what):
         return fetch.fetch_url(what, downloads), None
     path = Path(what)
-    if not path.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", what) and not what.endswith(files.SUFFIXES):
+    if (
+        not path.exists()
+        and re.fullmatch(r"[\w.-]+/[\w.-]+", what)
+        and not what.endswith((*files.SUFFIXES, shards.SUFFIX))
+    ):
         return _from_hub(what, fetch.HUB_FILE, downloads)
     return path, None
 

@@ -38,7 +38,7 @@ def read_file(path: Path) -> tuple[Any, str]:
       ConversionError: missing, empty, a web page, truncated, or of no known kind.
     """
     if not path.is_file():
-        raise problem(str(path), "no such file")
+        raise problem(str(path), "is a folder; name the file of weights in it" if path.is_dir() else "no such file")
     with path.open("rb") as file:
         start = file.read(64)
     if not start:
@@ -145,9 +145,15 @@ def first(folder: Path, names: list[str]) -> Path | None:
 def _unpack(downloads: Path, member: str, folder: Path) -> Path | None:
     for path in sorted(downloads.glob("*.zip")):
         with open_archive(path) as archive:
-            inside = next((info for info in archive.infolist() if f"/{info.filename}".endswith(f"/{member}")), None)
-            if inside is None:
+            found = [info for info in archive.infolist() if f"/{info.filename}".endswith(f"/{member}")]
+            if not found:
                 continue
+            if len(found) > 1:
+                names = ", ".join(shown(info.filename) for info in found[:3])
+                raise problem(
+                    str(path), f"holds several files of that name ({names}); unpack it and name the right one"
+                )
+            inside = found[0]
             refuse_encrypted(path, inside)
             if inside.file_size > SHRINKS * path.stat().st_size:
                 raise problem(

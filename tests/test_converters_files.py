@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from torch_files import number, table, tensor, text, write_legacy, write_safetensors, write_zip
 
-from converters import files
+from converters import command, files
 from converters.envelopes import Envelope
 from converters.errors import ConversionError, problem
 from oodjax import zoo
@@ -161,7 +161,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
 CHILD = """
 import resource, sys
 from pathlib import Path
-from converters import files
+from converters import command, files
 from converters.envelopes import Envelope
 from converters.errors import ConversionError, problem
 with open("/proc/self/statm") as file:
@@ -367,6 +367,10 @@ def test_a_member_that_claims_too_much_is_not_unpacked(tmp_path: Path, monkeypat
     content[content.index(b"PK\x01\x02") + 10] = 97
     (tmp_path / "x.zip").write_bytes(content)
     refused("damaged or truncated zip file")
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for folder in ("first", "second"):
+            archive.writestr(f"{folder}/{checkpoint.member}", folder)
+    refused(f"several files of that name .first/{checkpoint.member}, second/")
     with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(f"results/{checkpoint.member}", b"weights")
     with files.find(checkpoint, tmp_path) as paths:
@@ -392,3 +396,12 @@ def test_a_value_out_of_a_file_does_not_fill_the_terminal() -> None:
     error = problem("config.json", f"mean is {[1] * 1_000_000}, expected three numbers\x07")
     assert error.summary().startswith("config.json: mean is [1, 1, ") and len(error.summary()) < 1800
     assert error.summary().endswith("1, 1], expected three numbers\\x07")
+
+
+def test_what_is_no_file_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(ConversionError, match="is a folder; name the file of weights in it"):
+        files.read_file(tmp_path)
+    with pytest.raises(ConversionError, match="no such file"):
+        files.read_file(tmp_path / "x")
+    missing = tmp_path.relative_to(tmp_path.parent) / "model.safetensors.index.json"  # looks like a repository's name
+    assert command.resolve(str(missing), tmp_path) == (missing, None)
