@@ -278,6 +278,11 @@ class TrainStatistics:
         """How many of the bank's rows are all zero."""
         return int((~self.features.any(axis=1)).sum())
 
+    @cached_property
+    def memory(self) -> dict[str, Any]:
+        """What detectors of one method derive from these statistics and share, by the method's name."""
+        return {}
+
     def bank_subset(self, size: int) -> np.ndarray:
         """Indices of `size` pseudo-random bank rows: those with the smallest keys, whatever the bank's order."""
         return np.argsort(self.keys, kind="stable")[:size]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -271,3 +272,50 @@ def test_detectors_learn_the_same_from_a_folder(tmp_path, name):
     assert jax.tree.structure(got) == jax.tree.structure(want)
     for a, b in zip(jax.tree.leaves(got.params), jax.tree.leaves(want.params), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)  # sums of 240 rows at once and in blocks
+
+
+class Counted(np.ndarray):
+    """An array that counts how often its rows are read, in rows."""
+
+    read = 0
+
+    def __getitem__(self, index):
+        found = np.asarray(self)[index]
+        Counted.read += len(found)
+        return found
+
+
+def fits(name: str, points: list[dict], stats: TrainStatistics) -> list:
+    return [detectors.create(name, **options).fit(stats).params for options in points]
+
+
+@pytest.mark.parametrize(
+    ("name", "points", "sweeps"),
+    [("react", detectors.grid("react"), 2), ("vim", [{"dim": d} for d in (3, 7, 12)], 1), ("mds", [{}], 0),
+     ("rmds", [{}], 0)],
+)  # fmt: skip
+def test_all_points_of_a_method_read_the_bank_together(monkeypatch, name, points, sweeps):
+    """And each learns what it learns alone."""
+    monkeypatch.setattr("oodjax.moments.PRODUCTS", 0)  # as where there are many rows
+    base = oracles.stats()
+    alone = [fits(name, [options], dataclasses.replace(base))[0] for options in points]
+    Counted.read = 0
+    together = fits(name, points, dataclasses.replace(base, features=np.asarray(base.features).view(Counted)))
+    assert Counted.read == sweeps * len(base.features)
+    for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+    assert len({np.asarray(p.get("threshold", p.get("alpha", 0))).item() for p in together}) == len(points)
+
+
+@pytest.mark.parametrize("products", [0, 1e12])  # on the device, and in float64 where rows are few
+@pytest.mark.parametrize("rows", [1, 50, 240, 1000])
+def test_vims_alpha_does_not_depend_on_the_block(monkeypatch, rows, products):
+    monkeypatch.setattr("oodjax.detectors.hybrid.RESIDUAL_BLOCK", rows)
+    monkeypatch.setattr("oodjax.moments.PRODUCTS", products)
+    stats, problem = dataclasses.replace(oracles.stats()), oracles.problem()
+    for dim in (3, 12):
+        params = detectors.create("vim", dim=dim).fit(stats).params
+        residual = np.float64(problem.train.features) - np.float64(params["origin"])
+        lengths = np.linalg.norm(residual @ np.float64(params["basis"]), axis=1)
+        want = np.float64(problem.train.logits).max(axis=1).mean() / lengths.mean()
+        assert float(params["alpha"]) == pytest.approx(want, rel=2e-6)  # lengths and their sum in float32

@@ -16,6 +16,8 @@ from oodjax.statistics import TrainStatistics
 
 FAMILY = "hybrid"
 BOTH = ("logits", "features")
+RESIDUAL_BLOCK = 8192
+REACT_PERCENTILES = (70, 80, 85, 90, 95, 99)
 EXPONENT_LIMIT = 60.0  # exp(60) ~ 1e26 leaves room for any logit in float32
 
 
@@ -57,13 +59,36 @@ def vim_fit(stats: TrainStatistics, validation: Outputs | None, dim: int) -> dic
     origin, basis = stats.spectrum.origin, stats.spectrum.residual_basis(dim)
     if dim >= stats.spectrum.rank:
         return {"origin": origin, "basis": basis, "alpha": 0.0}
-    residual = _residual_norms(stats.features, origin, basis).mean()
-    return {"origin": origin, "basis": basis, "alpha": stats.max_logit_sum / stats.count / residual}
+    known = stats.memory.get("vim")
+    if known is None or len(known) < basis.shape[1]:
+        known = stats.memory["vim"] = _mean_residuals(stats, basis)
+    return {"origin": origin, "basis": basis, "alpha": stats.max_logit_sum / stats.count / known[basis.shape[1] - 1]}
 
 
-def _residual_norms(features: np.ndarray, origin: np.ndarray, basis: np.ndarray, block: int = 65_536) -> np.ndarray:
-    parts = [features[i : i + block].astype(np.float64) - origin for i in range(0, len(features), block)]
-    return np.concatenate([np.linalg.norm(part @ basis, axis=1) for part in parts])
+def _mean_residuals(stats: TrainStatistics, basis: np.ndarray) -> np.ndarray:
+    """(D, r) directions -> (r,) mean length over the bank of (h - u) along the first 1, 2, ... of them.
+
+    In one pass: a larger `dim` has fewer of the same residual directions. Where the rows are few enough for float64,
+    directions count that float32 would drown, see `oodjax.linalg`.
+    """
+    origin, features = stats.spectrum.origin, stats.features
+    sums, rows = np.zeros(basis.shape[1]), min(RESIDUAL_BLOCK, len(features))
+    on_device = jnp.asarray(origin, jnp.float32), jnp.asarray(basis, jnp.float32)
+    for start in range(0, len(features), rows):
+        part = np.asarray(features[start : start + rows], np.float32)
+        if stats.from_rows:
+            sums += np.sqrt(np.cumsum(((part - origin) @ basis) ** 2, axis=1)).sum(axis=0)
+            continue
+        whole = np.concatenate([part, np.zeros((rows - len(part), stats.dim), np.float32)])
+        sums += _summed_lengths(whole, jnp.arange(rows) < len(part), *on_device)
+    return sums / len(features)
+
+
+@jax.jit
+def _summed_lengths(rows: jax.Array, mask: jax.Array, origin: jax.Array, basis: jax.Array) -> jax.Array:
+    """(n, D) rows -> (r,) sum over those where mask holds of their length along the first 1, 2, ... directions."""
+    squares = dot(rows - origin[None, :], basis) ** 2
+    return jnp.where(mask[:, None], jnp.sqrt(jnp.cumsum(squares, axis=1)), 0.0).sum(axis=0)
 
 
 def vim_score(params: dict, outputs: Outputs, dim: int) -> jax.Array:
@@ -134,7 +159,8 @@ def scale_score(params: dict, outputs: Outputs, percentile: float) -> jax.Array:
 
 
 def react_fit(stats: TrainStatistics, validation: Outputs | None, percentile: float) -> dict:
-    return {"head": stats.head, "threshold": stats.activation_percentile(percentile)}
+    threshold, *_ = stats.activation_percentiles((percentile, *REACT_PERCENTILES))  # all of them cost as much as one
+    return {"head": stats.head, "threshold": threshold}
 
 
 def react_score(params: dict, outputs: Outputs, percentile: float) -> jax.Array:
@@ -253,7 +279,7 @@ register(
 register(
     Method(
         "react", FAMILY, react_score, needs=("features",), fit=react_fit, options={"percentile": 90},
-        reads=("features",), check=shaping_check("react"), grid=_percentiles(70, 80, 85, 90, 95, 99),
+        reads=("features",), check=shaping_check("react"), grid=_percentiles(*REACT_PERCENTILES),
     )
 )  # fmt: skip
 register(
