@@ -252,15 +252,13 @@ def _table(title: str) -> Any:
 
 def _print_notes(console: Console, study: Study) -> None:
     """What the search left out, a line a detector."""
-    notes: dict[str, list[str]] = {}
-    for model in study.models:
-        for note in study.choice(model).notes:
-            name, text = note.split(": ", 1)
-            if name in study.detectors and text not in notes.setdefault(name, []):
-                notes[name].append(text)
-    for name, texts in notes.items():
-        reasons = "; ".join(text.removeprefix("left out: ") for text in texts)
-        console.print(f"note: {name}: grid points left out: {reasons}", highlight=False, soft_wrap=True)
+    notes = dict.fromkeys(n for m in study.models for n in study.choice(m).notes if n.detector in study.detectors)
+    for name in dict.fromkeys(note.detector for note in notes):
+        about = [note for note in notes if note.detector == name]
+        left_out = "; ".join(note.text for note in about if note.left_out)
+        said = [f"grid points left out: {left_out}"] if left_out else []
+        said += [note.text for note in about if not note.left_out]
+        console.print(f"note: {name}: {'; '.join(said)}", highlight=False, soft_wrap=True)
 
 
 def _manifest(study: Study) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from oodjax import accumulate
 from oodjax.bank import BankBuilder
 from oodjax.command_line import UsageError
 from oodjax.data import ImageSet
-from oodjax.detectors import NAMES, Detector, score_all, search_space
+from oodjax.detectors import NAMES, Detector, Note, score_all, search_space
 from oodjax.extract import Counts, Extractor, to_host
 from oodjax.files import code_fingerprint, fingerprint, read_arrays, write_arrays
 from oodjax.outputs import Head, Outputs
@@ -108,7 +108,7 @@ class Choice:
 
     points: tuple[tuple[str, dict[str, Any]], ...]
     selected: dict[str, int]
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
 
 
 @dataclass
@@ -237,7 +237,7 @@ class Study:
 
     def _points(
         self, stats: TrainStatistics, with_odin: bool
-    ) -> tuple[tuple[Detector, ...], list[Detector], list[str]]:
+    ) -> tuple[tuple[Detector, ...], list[Detector], list[Note]]:
         """Fitted grid points, those still to be fitted to the validation split, and what the search left out."""
         ready, waiting, notes = [], [], []
         for name in NAMES:
@@ -271,7 +271,7 @@ class Study:
         return {name: to_host(parts) for name, parts in kept.items()}
 
     def _write_choice(
-        self, model: str, points: Sequence[Detector], notes: Sequence[str], id_scores: np.ndarray,
+        self, model: str, points: Sequence[Detector], notes: Sequence[Note], id_scores: np.ndarray,
         ood_scores: np.ndarray, with_odin: bool,
     ) -> None:  # fmt: skip
         selected = select(points, id_scores, ood_scores)
@@ -292,7 +292,9 @@ class Study:
         path = self.find(model, None)
         assert path is not None, model
         record = json.loads(str(read_arrays(path)["record"]))
-        return Choice(tuple((n, o) for n, o in record["points"]), record["selected"], tuple(record["notes"]))
+        return Choice(
+            tuple((n, o) for n, o in record["points"]), record["selected"], tuple(Note(*n) for n in record["notes"])
+        )
 
 
 def _public_options(point: Detector) -> dict[str, Any]:

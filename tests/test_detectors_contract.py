@@ -422,7 +422,7 @@ def test_vim_without_a_residual_is_the_energy():
         np.testing.assert_array_equal(got, detectors.create("ebo").score(p.test))
     assert detectors.search_space("vim", stats)[1] == []
     notes = detectors.search_space("vim", oodjax.TrainStatistics.collect(line.train, line.head))[1]
-    assert notes == ["vim: the energy alone, since training has rank 1 and no residual"]
+    assert notes == [("vim", "the energy alone, since training has rank 1 and no residual", False)]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

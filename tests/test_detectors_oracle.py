@@ -321,7 +321,9 @@ def test_vim_of_few_samples_agrees_with_float64(n, d):
     assert fitted.options == {"dim": usual if usual < n else n // 2}
     points, notes = detectors.search_space("vim", stats)
     assert [point.fit(stats) for point in points] == [fitted]
-    assert notes == ([] if usual < n else [f"vim: dim {n // 2} instead of {usual}, since training has rank {n}"])
+    assert notes == (
+        [] if usual < n else [("vim", f"dim {n // 2} instead of {usual}, since training has rank {n}", False)]
+    )
     with pytest.raises(ValueError, match=rf"vim: dim {n} leaves no residual: training has rank {n}"):
         detectors.create("vim", dim=n).fit(stats)
 
@@ -383,7 +385,7 @@ def test_gen_caps_top_m_at_the_classes():
 def test_search_space_leaves_out_what_cannot_be_carried():
     points, notes = detectors.search_space("knn", oracles.stats())
     assert [p.options for p in points] == [{"k": 50}, {"k": 100}, {"k": 200}]
-    assert notes == [f"knn: left out: k {k} exceeds the bank's 240 features" for k in (500, 1000)]
+    assert notes == [("knn", f"k {k} exceeds the bank's 240 features", True) for k in (500, 1000)]
 
     points, notes = detectors.search_space("gen", sized(60, 4, k=60))
     assert {p.options["top_m"] for p in points} == {10, 50}
@@ -391,11 +393,11 @@ def test_search_space_leaves_out_what_cannot_be_carried():
 
     points, notes = detectors.search_space("gen", oracles.stats())  # 7 classes: no size of the grid fits
     assert [p.options for p in points] == [{"gamma": g, "top_m": 7} for g in (0.01, 0.1, 0.5, 1, 2, 5, 10)]
-    assert notes[-1] == "gen: searched capped instead" and len(notes) == 43
+    assert notes[-1] == ("gen", "searched capped instead", False) and len(notes) == 43
 
     points, notes = detectors.search_space("knn", sized(30, 4))
     assert [p.fit(sized(30, 4)).options for p in points] == [{"k": 30}]
-    assert notes[-1] == "knn: searched at its defaults instead"
+    assert notes[-1] == ("knn", "searched at its defaults instead", False)
 
     for name in set(detectors.NAMES) - {"gen", "knn"}:
         points, notes = detectors.search_space(name, oracles.stats())

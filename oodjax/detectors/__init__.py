@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from oodjax.detectors import classification, feature, gradient, hybrid, intermed
 from oodjax.detectors.base import METHODS, Detector, Method, score_all
 from oodjax.detectors.names import NAMES, closest
 
-__all__ = ["NAMES", "Detector", "Method", "create", "families", "grid", "reads", "score_all", "search_space"]
+__all__ = ["NAMES", "Detector", "Method", "Note", "create", "families", "grid", "reads", "score_all", "search_space"]
 
 
 def create(name: str, **hyperparameters: Any) -> Detector:
@@ -51,8 +51,16 @@ def families() -> dict[str, str]:
     return {name: METHODS[name].family for name in NAMES}
 
 
-def search_space(name: str, stats: Any) -> tuple[list[Detector], list[str]]:
-    """The grid points that a problem can carry, and a line for each that it cannot.
+class Note(NamedTuple):
+    """Why a grid point of a detector is left out of the search, or what is searched in another's place."""
+
+    detector: str
+    text: str
+    left_out: bool = False
+
+
+def search_space(name: str, stats: Any) -> tuple[list[Detector], list[Note]]:
+    """The grid points that a problem can carry, and a note for each that it cannot.
 
     Where the problem carries none, a method that can be capped (gen's top_m at the number of classes) is, and any
     other is searched at its defaults.
@@ -65,24 +73,26 @@ def search_space(name: str, stats: Any) -> tuple[list[Detector], list[str]]:
       points: unfitted detectors, in the grid's order.
       notes: why each missing point was left out, and what a default became that the problem cannot carry.
     """
-    method, points, notes = _method(name), [], []
+    method = _method(name)
+    points: list[Detector] = []
+    notes: list[Note] = []
     candidates = [create(name, **point) for point in method.grid]
     for det in candidates:
         options = method.resolve(stats, det.options) if method.resolve else det.options
         reason = method.limit(stats, options) if method.limit else None
         if reason is not None:
-            notes.append(f"{name}: left out: {reason}")
+            notes.append(Note(name, reason, left_out=True))
             continue
         points.append(det)
         note = method.note(stats, det.options) if method.note else None
         if note is not None:
-            notes.append(f"{name}: {note}")
+            notes.append(Note(name, note))
     if points:
         return points, notes
     if method.cap is not None:
         capped = {tuple(method.cap(stats, det.options).items()): None for det in candidates}
-        return [create(name, **dict(options)) for options in capped], [*notes, f"{name}: searched capped instead"]
-    return [create(name)], [*notes, f"{name}: searched at its defaults instead"]
+        return [create(name, **dict(options)) for options in capped], [*notes, Note(name, "searched capped instead")]
+    return [create(name)], [*notes, Note(name, "searched at its defaults instead")]
 
 
 def _method(name: str) -> Method:
