@@ -68,3 +68,14 @@ def test_pca_embedding_equals_scikit_learn():
 def test_other_features_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_pca_embedding_of_few_or_equal_samples():
+    still = analysis.pca_embedding(np.ones((4, 3)), np.arange(3.0)[None], 2)
+    np.testing.assert_array_equal(still.id, np.zeros((4, 2)))
+    assert np.isnan(still.explained).all()
+    line = analysis.pca_embedding([[1.0, 2.0, 0.0], [3.0, 4.0, 0.0]], [[5.0, 6.0, 0.0]], 1)
+    np.testing.assert_allclose(np.abs(line.id[:, 0]), np.sqrt(2))
+    np.testing.assert_allclose(line.explained, 1)
+    with pytest.raises(ValueError, match="dim must be a whole number in 1 to 2, got 3"):
+        analysis.pca_embedding(np.eye(3)[:2], np.eye(3), 3)

@@ -14,9 +14,11 @@ import pytest
 import report_folders
 from matplotlib.text import Text
 
+from oodjax import metrics
 from oodjax.report import ReportError, figures, write
 from oodjax.report.__main__ import main
 from oodjax.report.data import load, paper
+from oodjax.report.figures_scores import roc_points
 from oodjax.report.style import flow, look, marks, shorten, text_width
 
 FEW_MODELS = {
@@ -283,3 +285,16 @@ def test_shorten_keeps_as_much_as_fits():
 def test_module_runs_and_leaves_jax_alone(folder):
     code = "import sys; import oodjax.report; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("digits", [1, 9])
+def test_roc_curves_enclose_the_auroc(digits):
+    rng = np.random.default_rng(digits)
+    inside, outside = rng.normal(1, 1, 700).round(digits), rng.normal(0, 1, 500).round(digits)
+    false, true = roc_points(inside, outside)
+    assert (false[0], true[0], false[-1], true[-1]) == (0, 0, 1, 1) and len(true) <= 200
+    assert {(round(f * 500), round(t * 700)) for f, t in zip(false, true, strict=True)} <= {
+        ((outside >= s).sum(), (inside >= s).sum()) for s in [np.inf, *inside, *outside]
+    }
+    # the chords between 200 of the corners cut off less than the corners that are left out rise
+    assert np.trapezoid(true, false) == pytest.approx(metrics.auroc(inside, outside), abs=2e-3 if digits > 1 else 1e-12)

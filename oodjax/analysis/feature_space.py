@@ -3,7 +3,6 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 
 from oodjax.analysis.table import rounding
@@ -70,20 +69,19 @@ def pca_embedding(id: ArrayLike, ood: ArrayLike, dim: int = 2) -> Embedding:
 
     The sign of a component is set so that its largest loading is positive.
     """
+    from sklearn.decomposition import PCA
+
     given, outside = _pair(id, ood)
-    inside = given.astype(np.float64)
-    if not is_whole(dim) or not 1 <= dim <= inside.shape[1]:
-        raise ValueError(f"dim must be a whole number in 1 to {inside.shape[1]}, got {describe(dim)}")
-    mean = inside.mean(0)
-    covariance = (inside - mean).T @ (inside - mean) / (len(inside) - 1)
-    d = len(covariance)
-    values, vectors = scipy.linalg.eigh(covariance, subset_by_index=(d - dim, d - 1))
-    values, vectors = values[::-1], vectors[:, ::-1]
-    vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(0), np.arange(dim)])
-    total = np.trace(covariance)
-    varies = total * (len(inside) - 1) > inside.size * rounding(given) ** 2
-    explained = np.maximum(values, 0) / total if varies else np.full(dim, np.nan)
-    return Embedding((inside - mean) @ vectors, (outside - mean) @ vectors, explained)
+    inside, most = given.astype(np.float64), min(given.shape)
+    if not is_whole(dim) or not 1 <= dim <= most:
+        raise ValueError(f"dim must be a whole number in 1 to {most}, got {describe(dim)}")
+    varies = np.square(inside - inside.mean(0)).sum() > inside.size * rounding(given) ** 2
+    pca = PCA(dim, svd_solver="arpack" if varies and dim < most else "full", random_state=0)
+    with np.errstate(invalid="ignore"):  # shares of no variance at all
+        pca.fit(inside)
+    signs = np.sign(pca.components_[np.arange(dim), np.abs(pca.components_).argmax(1)])
+    explained = pca.explained_variance_ratio_ if varies else np.full(dim, np.nan)
+    return Embedding(pca.transform(inside) * signs, pca.transform(outside.astype(np.float64)) * signs, explained)
 
 
 def _pair(id: ArrayLike, ood: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import roc_curve
 
 from oodjax import metrics
 from oodjax.analysis import activation_profile, pca_embedding
@@ -124,10 +125,11 @@ def embeddings(study: Results) -> Drawing:
     figure, axes = _grid(len(models), len(sets), sharex="row", sharey="row", height=1.3)
     said = []
     for r, model in enumerate(models):
-        inside = study.unit(model, study.id_test, "features")
-        for c, image_set in enumerate(sets):
-            found = pca_embedding(inside, study.unit(model, image_set, "features"))
-            for points, colour in ((found.id, ID_COLOUR), (found.ood, OOD_COLOUR)):
+        outside = [study.unit(model, image_set, "features") for image_set in sets]
+        found = pca_embedding(study.unit(model, study.id_test, "features"), np.concatenate(outside))
+        ends = np.cumsum([len(features) for features in outside])
+        for c, (image_set, ood) in enumerate(zip(sets, np.split(found.ood, ends[:-1]), strict=True)):
+            for points, colour in ((found.id, ID_COLOUR), (ood, OOD_COLOUR)):
                 shown = points[:: max(1, len(points) // _POINTS)]
                 axes[r, c].plot(*shown.T, ls="none", marker="o", ms=1.6, mew=0, color=colour, alpha=0.6)
             heading(axes[r, c], image_set if r == 0 else "", room=1.45)
@@ -158,9 +160,9 @@ def roc_curves(study: Results, detector: str) -> Drawing:
             outside = study.scores(model, image_set, detector)
             values.append(100 * float(metrics.auroc(inside[model], outside)))
             base = model == study.baseline
+            width, alpha, order = (1.8, 1.0, 4) if base else (0.8, 0.65, 2)
             colour = colours[study.facts.at[model, "category"]]
-            ax.plot(*_roc(inside[model], outside), color=colour, lw=1.8 if base else 0.8, alpha=1 if base else 0.65,
-                    zorder=4 if base else 2)  # fmt: skip
+            ax.plot(*roc_points(inside[model], outside), color=colour, lw=width, alpha=alpha, zorder=order)
         ax.plot([0, 1], [0, 1], color=SOFT, lw=0.6, ls=":")
         areas[image_set] = float(np.mean(values))
         heading(ax, image_set, f"{areas[image_set]:.1f}", (WIDE - 0.6) / cols - 0.12)
@@ -225,12 +227,12 @@ def _densities(ax: Any, inside: NDArray[np.float64], outside: NDArray[np.float64
     ax.set_yticks([])
 
 
-def _roc(inside: NDArray[np.float64], outside: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
+def roc_points(inside: NDArray[np.float64], outside: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
     """Shares of OOD and of ID samples accepted, at up to 200 thresholds."""
-    thresholds = np.unique(np.concatenate([inside, outside]))
-    thresholds = thresholds[np.unique(np.linspace(0, len(thresholds) - 1, 200).astype(int))]
-    shares = [1 - np.searchsorted(np.sort(s), thresholds, side="left") / len(s) for s in (outside, inside)]
-    return np.append(shares[0], 0.0), np.append(shares[1], 0.0)
+    is_id = np.repeat([1, 0], [len(inside), len(outside)])
+    accepted_ood, accepted_id, _ = roc_curve(is_id, np.concatenate([inside, outside]))
+    shown = np.unique(np.linspace(0, len(accepted_id) - 1, 200).astype(int))
+    return accepted_ood[shown], accepted_id[shown]
 
 
 def _grid(rows: int, cols: int, height: float = 1.05, **shared: Any) -> tuple[Any, np.ndarray]:
