@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import logsumexp
 
 from oodjax.accumulate import STATISTICS, Array
 from oodjax.files import sync, write_text, write_whole
@@ -340,8 +341,7 @@ def _map(path: Path, dtype: str, width: int) -> np.ndarray:
 
 def _energies(logits: np.ndarray) -> np.ndarray:
     """(n, K) float64 -> (n,) float32 logsumexp."""
-    top = logits.max(axis=-1)
-    return (top + np.log(np.exp(logits - top[:, None]).sum(axis=-1))).astype(np.float32)
+    return logsumexp(logits, axis=-1).astype(np.float32)
 
 
 def index_keys(index: np.ndarray, seed: int) -> np.ndarray:

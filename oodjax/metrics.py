@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import softmax
 
 from oodjax.arrays import class_indices, describe, host_array, is_whole
 
@@ -148,8 +149,7 @@ def ece(
     if name == "probabilities":
         _check_probabilities(p)
     elif name == "logits" or _are_logits(p):
-        p = np.exp(p - p.max(-1, keepdims=True))
-        p /= p.sum(-1, keepdims=True)
+        p = softmax(p, axis=-1)
     confidence = np.minimum(p.max(-1), 1.0)
     gap = (p.argmax(-1) == classes) - confidence
     index = np.searchsorted(np.linspace(0, 1, bins + 1), confidence, side="left")
