@@ -330,6 +330,9 @@ def _from_hub(repo: str, file: str, downloads: Path) -> tuple[Path, Path | None]
     try:
         return path, fetch.fetch_hub(repo, config.NAME, downloads)
     except ConversionError as error:
-        if type(error.__cause__).__name__.endswith("EntryNotFoundError"):  # the repository has none
+        # the hub's answer that there is none; the local error of nearly this name only says that nothing was reached
+        if type(error.__cause__).__name__ in ("EntryNotFoundError", "RemoteEntryNotFoundError"):
             return path, None
-        raise
+        raise problem(
+            str(path), f"its {config.NAME} may say another network, and {error}; or name this path"
+        ) from error

@@ -242,6 +242,7 @@ def test_a_member_of_a_zip_file_and_verify(tmp_path: Path, capsys: pytest.Captur
     assert main(["all", "--from", str(tmp_path), "--to", str(tmp_path / "to"), "--verify"]) == 0
     out = capsys.readouterr().out
     assert "1 converted, 0 failed, 59 missing" in out
+    assert "compared with torchvision " in out and "'s resnet50 holding the same tensors; what has no tensors" in out
     assert "320 tensors equal, bit by bit, to those that torch's own readers find" in out
     for what, limit in (("from torch", 1e-4), ("of folded batch norm", 1e-4), ("of bfloat16", 0.2)):
         line = next(line for line in out.splitlines() if line.startswith(f"drift {what}: "))
