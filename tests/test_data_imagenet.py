@@ -141,6 +141,17 @@ def test_mnist_may_be_gzipped_or_listed(data):
         assert listed.source.name(0) == str(data / "images_classic" / "mnist" / "test" / "7.png")
 
 
+def test_mnist_may_be_prepared_by_tfds(data):
+    tfds_folder = pytest.importorskip("tfds_folder")
+    shutil.rmtree(data / "mnist")
+    tfds_folder.make(data / "tensorflow_datasets", "mnist", {"train": 2, "test": 5})
+    prepared = by_name(data)["mnist"]
+    assert prepared.source.description == "tensorflow-datasets mnist/3.0.1, split test"
+    assert (prepared.count, prepared.labels.tolist()) == (5, [-1] * 5)
+    drawn = {picture(1000 + i, 28, 28)[..., 0].tobytes() for i in range(5)}
+    assert {np.ascontiguousarray(prepared.source.open(i)[..., 1]).tobytes() for i in range(5)} == drawn
+
+
 @pytest.mark.parametrize("place", ["NINCO_OOD_unit_tests", "NINCO/NINCO_OOD_unit_tests"])
 def test_published_unit_tests_are_taken_where_they_are(data, place):
     for family in ("black", "blobs"):

@@ -362,6 +362,14 @@ def test_a_data_set_that_takes_tensorflow_to_prepare_says_so(prepared):
         Tfds("oodjax_arrays", "test", prepared)
 
 
+def test_tfds_without_labels_is_the_same_images(prepared):
+    source = Tfds("oodjax_pictures", "test", prepared)
+    bare = unlabelled(source)
+    assert bare.labels.tolist() == [-1] * 7 and bare.fingerprint != source.fingerprint
+    assert all(pixels(bare, i).tobytes() == pixels(source, i).tobytes() for i in range(7))
+    assert list(bare.identities(content=True)) == list(source.identities(content=True))
+
+
 def test_the_fingerprint_of_tfds_sees_the_split(prepared):
     sources = [Tfds("oodjax_pictures", split, prepared) for split in ("test", "train", "train[:7]", "test")]
     prints = [source.fingerprint for source in sources]

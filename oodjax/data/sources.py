@@ -68,6 +68,8 @@ def source_of(
 
 def unlabelled(source: Source) -> Source:
     """The same images as OOD images: every label -1."""
+    if isinstance(source, Tfds):
+        return replace(source, labelled=False)
     if not np.any(source.labels != -1):
         return source
     none = np.full(len(source), -1, np.int32)

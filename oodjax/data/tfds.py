@@ -27,11 +27,13 @@ class Tfds(Opens):
       split: for example `test` or `train[:10%]`.
       data_dir: where prepared data sets are kept; None is tensorflow-datasets' own choice. What is not there is
         downloaded and prepared, for which most data sets need TensorFlow (tensorflow/datasets#11058).
+      labelled: False gives every image the label -1, and reads none for it.
     """
 
     dataset: str
     split: str
     data_dir: str | Path | None = None
+    labelled: bool = True
     _builder: Any = field(init=False)
     _source: Any = field(init=False)
 
@@ -67,6 +69,8 @@ class Tfds(Opens):
 
     @cached_property
     def labels(self) -> np.ndarray:
+        if not self.labelled:
+            return checked_labels(None, len(self))
         import tensorflow_datasets as tfds
 
         features = self._source.dataset_info.features
