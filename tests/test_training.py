@@ -17,7 +17,7 @@ from flax import nnx
 from oodjax.data import digits
 from oodjax.models import ResNetConfig, initialize
 from oodjax.models.normalize import normalize
-from oodjax.training import CATEGORIES, PGD, RECIPES, Recipe, augmentations, losses, train
+from oodjax.training import CATEGORIES, PGD, RECIPES, Recipe, augmentations, losses, recipes, train
 
 T = importlib.import_module("oodjax.training.train")  # the package's attribute of this name is the function
 CONFIG = ResNetConfig.study()
@@ -337,17 +337,58 @@ def test_linear_probe_equals_scikit_learn() -> None:
 
 
 def test_a_recipe_of_ones_own() -> None:
-    """Any function of (key, images, targets) is an augmentation; the manifest names it."""
-
-    def darken(key: jax.Array, images: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return images / 2, targets
-
-    recipe = replace(BASE, name="dark", augment=("shift", darken))
+    """Any function of (key, images, targets) is an augmentation."""
+    recipe = replace(BASE, name="dark", augment=("shift", darken(0.5)))
     assert distance(run(recipe), run(replace(BASE, augment=("shift",)))) > 1e-4
-    described = json.loads(json.dumps(recipe.describe()))
-    assert described["augment"][1].endswith("darken") and described["epochs"] == 1
+
+
+def darken(share: float) -> Any:
+    def dark(key: jax.Array, images: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return images * share, targets
+
+    return dark
+
+
+DESCRIBED = {field: value for field, (_, value) in CHANGES.items()} | {"augment": (darken(0.5),)}
+
+
+@pytest.mark.parametrize("field", CHANGES)
+def test_the_description_holds_every_field_that_decides_the_weights(field: str) -> None:
+    recipe, _ = CHANGES[field]
+    described = recipe.describe()
+    assert described == json.loads(json.dumps(described))
+    assert replace(recipe, **{field: DESCRIBED[field]}).describe() != described
+
+
+def test_the_description_holds_nothing_else() -> None:
+    assert replace(BASE, name="other", category="improved").describe() == BASE.describe()
+    assert "name" not in BASE.describe() and "category" not in BASE.describe()
+    by_name, by_function = replace(BASE, augment=("shift",)), replace(BASE, augment=[augmentations.shift])
+    assert by_name.describe() == by_function.describe()
+    numbers = {"epochs": np.int64(1), "batch_size": np.uint8(8), "learning_rate": np.float64(0.1), "ema_decay": 0}
+    assert replace(BASE, **numbers).describe() == BASE.describe()
+
+
+def test_the_description_follows_the_source_of_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    described = [replace(BASE, augment=(darken(share),)).describe() for share in (0.5, 0.25)]
+    assert described[0] != described[1] and described[0]["augment"][0]["name"].endswith("dark")
+    monkeypatch.setitem(recipes.FREEZE, "none", lambda path, shape: len(shape) == 1)
+    assert BASE.describe()["freeze"]["source"] != FREEZE_NOTHING
     attack = RECIPES["adversarial_l2_0.5"].describe()["attack"]
-    assert attack == {"norm": "l2", "eps": 0.5, "steps": 3, "step_size": 0.25}
+    assert {k: v for k, v in attack.items() if k != "source"} == {
+        "norm": "l2",
+        "eps": 0.5,
+        "steps": 3,
+        "step_size": 0.25,
+    }
+    assert len({json.dumps(recipe.describe()) for recipe in RECIPES.values()}) == len(RECIPES)
+    space: dict = {}
+    exec("def unknown(key, images, targets):\n    return images, targets", space)
+    with pytest.raises(ValueError, match="unknown has no fingerprint.*version"):
+        replace(BASE, augment=(space["unknown"],)).describe()
+
+
+FREEZE_NOTHING = BASE.describe()["freeze"]["source"]
 
 
 @pytest.mark.parametrize("objective", ["simclr", "supcon"])
@@ -379,23 +420,39 @@ def test_training_learns() -> None:
         ({"objective": "moco"}, "objective must be one of supervised, simclr, supcon"),
         ({"freeze": "head"}, "freeze must be one of none, spatial_filters"),
         ({"augment": ("blur",)}, "augment must be one of shift, .*, got 'blur'"),
-        ({"epochs": 0}, "epochs must be at least 1"),
-        ({"learning_rate": 0.0}, "learning_rate and temperature must be positive"),
-        ({"label_smoothing": 1.0}, r"label_smoothing must be in \[0, 1\), got 1.0"),
-        ({"ema_decay": -0.1}, r"ema_decay must be in \[0, 1\)"),
+        ({"epochs": 0}, "epochs must be a whole number, at least 1, got 0"),
+        ({"epochs": 2.5}, "epochs must be a whole number, at least 1, got 2.5"),
+        ({"batch_size": True}, "batch_size must be a whole number, at least 2, got True"),
+        ({"batch_size": "64"}, "batch_size must be a whole number, at least 2, got '64'"),
+        ({"learning_rate": 0.0}, "learning_rate must be a number, positive, got 0.0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a number, positive, got nan"),
+        ({"temperature": np.inf}, "temperature must be a number, positive, got inf"),
+        ({"weight_decay": float("nan")}, "weight_decay must be a number, 0 or more, got nan"),
+        ({"label_smoothing": 1.0}, r"label_smoothing must be a number, in \[0, 1\), got 1.0"),
+        ({"ema_decay": -0.1}, r"ema_decay must be a number, in \[0, 1\)"),
+        ({"augment": "shift"}, "augment must be a tuple of functions or names, got 'shift'"),
+        ({"augment": (3,)}, "augment must be one of shift, .*, got 3"),
+        ({"attack": "pgd"}, "attack must be a PGD or None, got 'pgd'"),
         ({"objective": "simclr", "augment": ("mixup",)}, "takes no attack, label_smoothing or mixed labels"),
+        ({"objective": "simclr", "augment": (augmentations.mixup,)}, "takes no attack, label_smoothing or mixed"),
     ],
 )
 def test_bad_recipes(change: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         replace(BASE, **change)
 
 
 def test_bad_attacks() -> None:
     with pytest.raises(ValueError, match="norm must be one of l2, linf, got 'l1'"):
         PGD("l1", 1.0, 1, 1.0)
-    with pytest.raises(ValueError, match="steps at least 1"):
-        PGD("l2", 1.0, 0, 1.0)
+    for change, message in (
+        ({"steps": 0}, "steps must be a whole number, at least 1, got 0"),
+        ({"steps": 1.5}, "steps must be a whole number, at least 1, got 1.5"),
+        ({"eps": float("nan")}, "eps must be a number, positive, got nan"),
+        ({"step_size": -1}, "step_size must be a number, positive, got -1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            replace(PGD("l2", 1.0, 1, 1.0), **change)
 
 
 def test_bad_data() -> None:
@@ -404,8 +461,43 @@ def test_bad_data() -> None:
         ((CONFIG, images / 255, labels), "images must be uint8"),
         ((CONFIG, images, labels[:-1]), "one per image"),
         ((CONFIG, images, labels + 6), r"labels must lie in 0\.\.7, got 6\.\.8"),
+        ((CONFIG, images, labels / 2), r"labels must be whole numbers, got 0\.5"),
+        ((CONFIG, images, np.eye(8)[labels]), r"from one-hot rows take labels\.argmax"),
+        ((CONFIG, np.ma.array(images, mask=images > 200), labels), "images is a masked array with"),
         ((CONFIG, images[:6], labels[:6]), "batch_size must be at most the number of images, 6, got 8"),
         ((replace(CONFIG, folded=True), images, labels), "must not be folded"),
     ):
         with pytest.raises(ValueError, match=message):
             train(BASE, *args, MEAN, STD)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"std": (0.3, 0.0, 0.2)}, "std must be three finite positive numbers, one a channel, got .*0.0"),
+        ({"mean": (0.5, np.nan, 0.5)}, "mean must be three finite numbers, one a channel, got .*nan"),
+        ({"mean": 0.5}, "mean must be three finite numbers, one a channel, got 0.5"),
+        ({"seed": -1}, "seed must be a whole number, 0 or more, got -1"),
+        ({"seed": 0.5}, "seed must be a whole number, 0 or more, got 0.5"),
+    ],
+)
+def test_bad_numbers(change: dict, message: str) -> None:
+    images, labels = toy_data()
+    with pytest.raises(ValueError, match=message):
+        train(
+            **{"recipe": BASE, "config": CONFIG, "images": images, "labels": labels, "mean": MEAN, "std": STD, **change}
+        )
+
+
+def test_training_that_diverges_is_no_result() -> None:
+    with pytest.raises(
+        ValueError, match="'base' diverged: its weights are NaN or infinite; lower learning_rate.*1e\\+30"
+    ):
+        run(replace(BASE, learning_rate=1e30))
+
+
+def test_labels_of_any_whole_type_train_the_same(results: dict) -> None:
+    images, labels = toy_data()
+    for given in (labels.astype(np.uint8), labels.astype(np.float64), labels.tolist(), jnp.asarray(labels)):
+        state = train(BASE, CONFIG, images, given, MEAN, STD, np.int64(0))
+        assert distance(results[BASE], {p: np.asarray(leaf[...]) for p, leaf in nnx.to_flat_state(state)}) == 0

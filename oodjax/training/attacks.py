@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ from flax import nnx
 from jax import lax
 
 from oodjax.models.normalize import normalize
+from oodjax.training.fields import set_number, set_whole
 
 NORMS = ("l2", "linf")
 _INSIDE = 1 - 1e-5  # float32 rounding of image + perturbation must not leave the ball
@@ -36,8 +38,9 @@ class PGD:
     def __post_init__(self) -> None:
         if self.norm not in NORMS:
             raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {self.norm!r}")
-        if self.eps <= 0 or self.step_size <= 0 or self.steps < 1:
-            raise ValueError(f"eps and step_size must be positive and steps at least 1, got {self}")
+        for field in ("eps", "step_size"):
+            set_number(self, field, "positive", lambda value: 0 < value < math.inf)
+        set_whole(self, "steps", 1)
 
     def __call__(
         self, graphdef: Any, state: Any, images: jax.Array, targets: jax.Array, key: jax.Array, mean: jax.Array,

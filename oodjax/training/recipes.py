@@ -5,12 +5,17 @@ A new one takes a line: `RECIPES["noisy_mixup"] = Recipe("noisy_mixup", "augment
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from oodjax.arrays import describe
+from oodjax.fingerprints import source_fingerprint
 from oodjax.training.attacks import PGD
 from oodjax.training.augmentations import AUGMENTATIONS, MIXES_LABELS, Augmentation
+from oodjax.training.fields import set_number, set_whole
 
 CATEGORIES = ("baseline", "adversarial", "augmentation", "ssl", "improved", "freezing")
 OBJECTIVES = ("supervised", "simclr", "supcon")
@@ -58,18 +63,24 @@ class Recipe:
         _among("category", self.category, CATEGORIES)
         _among("objective", self.objective, OBJECTIVES)
         _among("freeze", self.freeze, FREEZE)
-        for name in self.augment:
-            if isinstance(name, str):
-                _among("augment", name, AUGMENTATIONS)
-        if self.epochs < 1 or self.batch_size < 2:
-            raise ValueError(f"epochs must be at least 1 and batch_size 2, got {self.epochs} and {self.batch_size}")
-        if self.learning_rate <= 0 or self.weight_decay < 0 or self.temperature <= 0:
-            raise ValueError(f"learning_rate and temperature must be positive, weight_decay not negative, got {self}")
+        if isinstance(self.augment, str) or not isinstance(self.augment, Sequence):
+            raise TypeError(f"augment must be a tuple of functions or names, got {describe(self.augment)}")
+        object.__setattr__(self, "augment", tuple(self.augment))
+        for function in self.augment:
+            if not callable(function):
+                _among("augment", function, AUGMENTATIONS)
+        if self.attack is not None and not isinstance(self.attack, PGD):
+            raise TypeError(f"attack must be a PGD or None, got {describe(self.attack)}")
+        for field, least in (("epochs", 1), ("batch_size", 2)):
+            set_whole(self, field, least)
+        for field in ("learning_rate", "temperature"):
+            set_number(self, field, "positive", lambda value: 0 < value < math.inf)
+        set_number(self, "weight_decay", "0 or more", lambda value: 0 <= value < math.inf)
         for field in ("label_smoothing", "ema_decay"):
-            if not 0 <= getattr(self, field) < 1:
-                raise ValueError(f"{field} must be in [0, 1), got {getattr(self, field)}")
+            set_number(self, field, "in [0, 1)", lambda value: 0 <= value < 1)
         if self.objective != "supervised":
-            if self.attack is not None or self.label_smoothing or set(self.augment) & set(MIXES_LABELS):
+            mixers = [AUGMENTATIONS[name] for name in MIXES_LABELS]
+            if self.attack is not None or self.label_smoothing or any(f in mixers for f in self.functions):
                 raise ValueError(f"{self.objective} takes no attack, label_smoothing or mixed labels, got {self}")
 
     @property
@@ -78,13 +89,31 @@ class Recipe:
         return tuple(AUGMENTATIONS[f] if isinstance(f, str) else f for f in self.augment)
 
     def describe(self) -> dict[str, Any]:
-        """The fields as JSON values, a function by its name: what a checkpoint's manifest keeps."""
-        names = [f if isinstance(f, str) else f"{f.__module__}.{f.__qualname__}" for f in self.augment]
-        return {**asdict(self), "augment": names}
+        """What decides the weights, as JSON values: every field but `name` and `category`.
+
+        A function stands with its name and the fingerprint of its source, see
+        `oodjax.fingerprints.source_fingerprint`: an edit of its body changes the description, one of its comments
+        does not.
+
+        Raises:
+          ValueError: the source of a function cannot be read and it declares no `version`.
+        """
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        described = {name: value for name, value in fields.items() if name not in ("name", "category")}
+        described["augment"] = [_described(function) for function in self.functions]
+        described["freeze"] = {"name": self.freeze, "source": source_fingerprint(FREEZE[self.freeze])}
+        if self.attack is not None:
+            described["attack"] = {**asdict(self.attack), "source": source_fingerprint(type(self.attack))}
+        return described
+
+
+def _described(function: Any) -> dict[str, str]:
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    return {"name": str(name), "source": source_fingerprint(function)}
 
 
 def _among(field: str, value: str, valid: Any) -> None:
-    if value not in valid:
+    if not isinstance(value, str) or value not in valid:
         raise ValueError(f"{field} must be one of {', '.join(valid)}, got {value!r}")
 
 

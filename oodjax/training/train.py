@@ -13,6 +13,7 @@ import optax
 from flax import nnx
 from scipy.optimize import minimize
 
+from oodjax.arrays import class_indices, describe, host_array, is_whole
 from oodjax.data.loader import epoch_order
 from oodjax.models.normalize import normalize
 from oodjax.models.resnet import ResNetConfig, initialize
@@ -69,27 +70,51 @@ def train(
 
     Returns:
       The state of `ResNet(config)`; `nnx.update` a model with it or merge it with the graph definition.
+
+    Raises:
+      ValueError: arguments that do not fit each other, named; training that ends in NaN.
+      TypeError: arrays of anything but numbers.
     """
-    _check(recipe, config, images, labels)
+    images, labels = _checked(recipe, config, images, labels, seed)
+    pixels = _pixels(mean, std)
     split: Any = nnx.split(initialize(config, seed), nnx.Param, ...)
     graphdef, params, statistics = split
-    pixels = Pixels(jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32))
     run = _train_supervised if recipe.objective == "supervised" else _train_contrastive
     params, statistics = run(recipe, graphdef, (params, statistics), images, labels, pixels, seed, progress)
-    return nnx.merge_state(params, statistics)
+    trained = nnx.merge_state(params, statistics)
+    if not all(np.isfinite(leaf).all() for leaf in jax.device_get(jax.tree.leaves(trained))):
+        raise ValueError(
+            f"the training of {recipe.name!r} diverged: its weights are NaN or infinite; lower learning_rate, which is "
+            f"{recipe.learning_rate}, or look for NaN in what its augmentations return"
+        )
+    return trained
 
 
-def _check(recipe: Recipe, config: ResNetConfig, images: np.ndarray, labels: np.ndarray) -> None:
+def _checked(
+    recipe: Recipe, config: ResNetConfig, images: Any, labels: Any, seed: Any
+) -> tuple[np.ndarray, np.ndarray]:
     if config.folded:
         raise ValueError("config must not be folded: training needs batch norm")
+    images = host_array(images, "images")
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
         raise ValueError(f"images must be uint8 of shape (n, H, W, 3), got {images.dtype} {images.shape}")
+    labels = class_indices(labels, config.num_classes, "train")
     if labels.shape != images.shape[:1]:
         raise ValueError(f"labels must have shape {images.shape[:1]}, one per image, got {labels.shape}")
-    if labels.min() < 0 or labels.max() >= config.num_classes:
-        raise ValueError(f"labels must lie in 0..{config.num_classes - 1}, got {labels.min()}..{labels.max()}")
     if len(labels) < recipe.batch_size:
         raise ValueError(f"batch_size must be at most the number of images, {len(labels)}, got {recipe.batch_size}")
+    if not is_whole(seed) or seed < 0:
+        raise ValueError(f"seed must be a whole number, 0 or more, got {describe(seed)}")
+    return images, labels
+
+
+def _pixels(mean: Any, std: Any) -> Pixels:
+    arrays = {name: host_array(value, name).astype(np.float32) for name, value in (("mean", mean), ("std", std))}
+    for name, array in arrays.items():
+        if array.shape != (3,) or not np.isfinite(array).all() or (name == "std" and array.min() <= 0):
+            words = "positive numbers" if name == "std" else "numbers"
+            raise ValueError(f"{name} must be three finite {words}, one a channel, got {array.tolist()}")
+    return Pixels(jnp.asarray(arrays["mean"]), jnp.asarray(arrays["std"]))
 
 
 def learning_rates(recipe: Recipe, steps_per_epoch: int) -> np.ndarray:
