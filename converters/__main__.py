@@ -116,6 +116,7 @@ def _zoo(entry: Any, given: dict[str, Any]) -> None:
 def _file(what: str, given: dict[str, Any]) -> None:
     from converters import command
     from converters.convert import MOST_CLASSES
+    from converters.facts import settle
     from converters.rules import LAYOUTS, find_layout
     from oodjax import zoo
     from oodjax.models.checkpoint import refuse_foreign
@@ -130,7 +131,7 @@ def _file(what: str, given: dict[str, Any]) -> None:
     if not 1 <= given.get("classes", 1) <= MOST_CLASSES:
         raise problem(f"--classes {given['classes']}", f"must lie in 1..{MOST_CLASSES}")
     triples = {name: tuple(given[name]) for name in ("mean", "std") if name in given}
-    command.settle(None, **triples)
+    settle(None, **triples)
     envelope = command.envelope(given.get("path"), given.get("rewrites"))
     path, settings = command.resolve(what, given.get("downloads", DOWNLOADS))
     command.convert_file(

@@ -11,53 +11,20 @@ from typing import Any, cast
 import numpy as np
 
 from converters import config, fetch, files, reference, shards
-from converters.config import Config
 from converters.convert import convert, head_outputs
 from converters.envelopes import Envelope, is_plain, merge, parse_second
 from converters.errors import ConversionError, problem, shown
+from converters.facts import Facts, Taken, settle
 from converters.rules import VERSION, Layout, find_layout
 from converters.verify import drifts, reread
 from oodjax import zoo
-from oodjax.data.preprocess import CROP, RESIZE
 from oodjax.models import checkpoint
-from oodjax.zoo.reader import Triple, misfit
+from oodjax.zoo.reader import Triple
 
 ANY_FILE = Envelope.parse("state_dict?|model_state_dict?|model?", "strip-if-present:module.")
-IMAGENET: tuple[Triple, Triple] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-AVERAGES = ("state_dict_ema", "model_ema")  # what timm takes, where they are, before "state_dict" and "model"
 HUB_PAGE = re.compile(r"https://huggingface\.co/([\w.-]+/[\w.-]+)/(?:resolve|blob)/main/([^?#]+)")
 Say = Callable[[str], None]
 ReadFile = Callable[[Path], tuple[Any, str]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Facts:
-    """How a checkpoint's images are prepared, and where that and the architecture are stated.
-
-    Attributes:
-      mean, std: of pixels in 0..1.
-      resize, crop: pixels of the shorter side before cropping, and of the square that is kept.
-      origins: architecture, mean, std, and size (of resize and crop) -> who says so.
-      interpolation: the publisher's, where it is stated.
-      about: what else the manifest keeps.
-    """
-
-    mean: Triple
-    std: Triple
-    resize: int = RESIZE
-    crop: int = CROP
-    origins: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    interpolation: str | None = None
-    about: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True)
-class Taken:
-    """Which table of tensors of a file was read: its `key` ("" for the top), and those that were `left`."""
-
-    file: str
-    key: str
-    left: tuple[str, ...]
 
 
 def read_zoo(
@@ -172,27 +139,6 @@ def _single(found: tuple[dict[str, Any], Taken]) -> tuple[dict[str, Any], list[T
     return found[0], [found[1]]
 
 
-def settle(stated: Config | None, mean: Triple | None = None, std: Triple | None = None) -> Facts:
-    """What is asked for goes before what is stated, and that before the defaults."""
-    asked = {name: value for name, value in (("mean", mean), ("std", std)) if value is not None}
-    for name, value in asked.items():
-        if wrong := misfit(name, list(value)):
-            raise ValueError(f"--{wrong}")
-    values: dict[str, Any] = dict(zip(("mean", "std"), IMAGENET, strict=True)) | {"resize": RESIZE, "crop": CROP}
-    origins = dict.fromkeys(("mean", "std"), "ImageNet's, by default") | {"size": "the study's, by default"}
-    origins["architecture"] = "--layout; " + (f"no {config.NAME} with the file" if stated is None else "not stated")
-    if stated is not None:
-        said = {name: getattr(stated, name) for name in values if getattr(stated, name) is not None}
-        values |= said
-        origins |= {"size" if name in ("resize", "crop") else name: config.NAME for name in said}
-        if stated.network is not None:
-            origins["architecture"] = f"{config.NAME}, which says {stated.network}"
-    for name, value in asked.items():
-        other = f"; {config.NAME} says {values[name]}" if origins[name] == config.NAME != value else ""
-        values[name], origins[name] = tuple(value), f"--{name}{other}"
-    return Facts(**values, origins=origins, interpolation=None if stated is None else stated.interpolation)
-
-
 def _write(
     read_all: Callable[[ReadFile], tuple[dict[str, Any], list[Taken]]], layout: Layout, paths: Sequence[Path], to: Path,
     facts: Facts, verify: bool, say: Say, num_classes: int = 1000,
@@ -221,33 +167,11 @@ def _write(
     checkpoint.save(to, model, **manifest)
     numbers = sum(int(np.prod(shape)) for shape in shapes.values())
     say(f"{to}: {layout.architecture} of {num_classes} classes from the layout {layout.name}, {numbers:,} numbers")
-    for line in [*_facts_lines(facts, model.config.epsilon), *map(_taken_line, taken)]:
+    for line in [*facts.lines(model.config.epsilon), *map(str, taken)]:
         say(f"  {line}")
     if verify:
         for line in [compared, *drifts(to, layout.name, tensors)]:
             say(f"  {line}")
-
-
-def _facts_lines(facts: Facts, epsilon: float) -> list[str]:
-    origins = facts.origins
-    size = f"resize {facts.resize}, crop {facts.crop} ({origins['size']})"
-    if facts.interpolation not in (None, "bilinear"):
-        size += f"; published with {facts.interpolation} resizing, which is bilinear here"
-    return [
-        f"architecture as {origins['architecture']}",
-        f"epsilon {epsilon:g} of the normalisation layers, which no file states",
-        f"mean {' '.join(f'{x:g}' for x in facts.mean)} ({origins['mean']})",
-        f"std {' '.join(f'{x:g}' for x in facts.std)} ({origins['std']})",
-        size,
-    ]
-
-
-def _taken_line(taken: Taken) -> str:
-    line = f"tensors of {taken.file}: " + (repr(taken.key) if taken.key else "at the top")
-    if taken.left:
-        line += f"; left there: {', '.join(map(repr, taken.left))}"
-    averages = [name for name in taken.left if name in AVERAGES]
-    return line + (f" (timm takes the average: --path {averages[0]})" if averages else "")
 
 
 def is_current(entry: zoo.Checkpoint, paths: Sequence[Path], to: Path) -> bool:

@@ -12,7 +12,7 @@ import pytest
 import torch_files as files
 from safetensors.numpy import save_file
 
-from converters import command, config
+from converters import command, config, facts
 from converters.__main__ import main
 from converters.errors import ConversionError
 from converters.rules import find_layout
@@ -127,8 +127,8 @@ def test_the_shares_default_is_timms(tmp_path: Path) -> None:
 def test_what_is_asked_for_goes_first_and_each_origin_is_kept(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(STATED))
     stated = config.read(tmp_path / "config.json")
-    plain, said = command.settle(None), command.settle(stated, std=(0.3, 0.3, 0.3))
-    assert (plain.mean, plain.std, plain.resize, plain.crop) == (*command.IMAGENET, 256, 224)
+    plain, said = facts.settle(None), facts.settle(stated, std=(0.3, 0.3, 0.3))
+    assert (plain.mean, plain.std, plain.resize, plain.crop) == (*facts.IMAGENET, 256, 224)
     assert plain.origins == {
         "architecture": "--layout; no config.json with the file", "mean": "ImageNet's, by default",
         "std": "ImageNet's, by default", "size": "the study's, by default",
@@ -204,7 +204,7 @@ def test_the_table_that_is_taken_and_those_that_are_left_are_named(tmp_path: Pat
         tensors, taken = command.read(path, envelope, print)
         assert tensors["a"].tolist() == [expected, expected] and taken.left == (left,)
         assert taken.key == {"state_dict": "state_dict_ema", "state_dict_ema": "state_dict"}[left]
-    default = command._taken_line(command.read(path, command.ANY_FILE, print)[1])
+    default = str(command.read(path, command.ANY_FILE, print)[1])
     assert default == (
         "tensors of x.pth: 'state_dict'; left there: 'state_dict_ema' (timm takes the average: --path state_dict_ema)"
     )
