@@ -4,7 +4,7 @@ from __future__ import annotations
 
 SHOWN = 3
 LONGEST_SENTENCE = 1500  # characters; that with the zoo's ids has some 1,000
-LONGEST = 160  # characters of a name; those of the architectures have up to 60
+LONGEST = 240  # characters of a detail: two names of an architecture and what they fill have up to 180
 
 
 class ConversionError(ValueError):
