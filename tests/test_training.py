@@ -336,6 +336,22 @@ def test_linear_probe_equals_scikit_learn() -> None:
     assert np.abs(T.linear_probe(rows, labels, 3, penalty=1.0)[0] - kernel).max() > 0.1
 
 
+def test_linear_probe_of_two_classes_and_of_absent_ones() -> None:
+    """Two columns w and -w under the penalty of both: scikit-learn's single column 2 w under half of it."""
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(1)
+    labels = np.arange(80) % 2
+    rows = rng.normal(size=(80, 3)) + np.eye(3)[labels]
+    kernel, bias = T.linear_probe(rows, labels, 2, penalty=0.01)
+    scaled = (rows - rows.mean(axis=0)) / rows.std(axis=0)
+    expected = LogisticRegression(C=2 / (80 * 0.01), tol=1e-8, max_iter=1000).fit(scaled, labels)
+    found = rows @ kernel + bias
+    np.testing.assert_allclose(found[:, 1] - found[:, 0], expected.decision_function(scaled), atol=2e-3)
+    kernel, bias = T.linear_probe(rows, labels, 4, penalty=0.01)
+    assert kernel.shape == (3, 4) and (np.argmax(rows @ kernel + bias, axis=1) < 2).all()
+
+
 def test_a_recipe_of_ones_own() -> None:
     """Any function of (key, images, targets) is an augmentation."""
     recipe = replace(BASE, name="dark", augment=("shift", darken(0.5)))
