@@ -5,7 +5,7 @@ import pytest
 from image_files import class_folders, picture, save, torchvision_crop, truncate
 from PIL import Image
 
-from oodjax.data import BadImage, Geometry, load
+from oodjax.data import BadImage, Geometry, load, preprocess
 from oodjax.data.sources import Arrays, Files, Subset
 
 SMALL = Geometry(28, 24)
@@ -107,11 +107,15 @@ def test_padding_is_masked_black_and_unlabelled(files):
     assert (last.labels[3], last.index[3], last.images[3].max()) == (-1, -1, 0)
 
 
-def test_one_decode_serves_all_sizes_and_equal_ones_are_made_once(files):
+def test_one_decode_serves_all_sizes_and_equal_ones_are_made_once(files, monkeypatch):
+    made = []
+    cut = preprocess.cut
+    monkeypatch.setattr(preprocess, "cut", lambda image, *geometry: made.append(geometry) or cut(image, *geometry))
     counting = Counting(files)
     other = Geometry(40, 24)
     batches = list(load(counting, 4, geometries=[SMALL, other, Geometry(28, 24)]))
     assert sorted(counting.opened) == list(range(15))
+    assert sorted(made) == [(28, 24, False)] * 15 + [(40, 24, False)] * 15
     for geometry in (SMALL, other):
         alone = list(load(files, 4, geometries=[geometry]))
         assert len(batches[0].crops) == 2

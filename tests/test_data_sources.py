@@ -63,6 +63,8 @@ def test_a_subset_is_the_rows_asked_for():
     others = [whole, Subset(whole, np.array([1, 4])), Subset(whole, np.array([4, 1]), np.array([0, 1])), part]
     assert len({source.fingerprint for source in others}) == 4
     assert Subset(whole, np.array([4, 1])).fingerprint == part.fingerprint
+    bare = unlabelled(whole)
+    assert Subset(bare, np.array([4, 1])).fingerprint != Subset(bare, np.array([4, 2])).fingerprint
     for wrong in ([6], [-1], [0.5], [[0]]):
         with pytest.raises(ValueError, match="indices: expected whole numbers from 0 to 5"):
             Subset(whole, np.array(wrong))
@@ -372,8 +374,8 @@ def test_tfds_without_labels_is_the_same_images(prepared):
 
 def test_the_fingerprint_of_tfds_sees_the_split(prepared):
     sources = [Tfds("oodjax_pictures", split, prepared) for split in ("test", "train", "train[:7]", "test")]
-    prints = [source.fingerprint for source in sources]
-    assert prints[0] == prints[3] and len(set(prints)) == 3
+    for prints in ([s.fingerprint for s in sources], [unlabelled(s).fingerprint for s in sources]):
+        assert prints[0] == prints[3] and len(set(prints)) == 3
 
 
 @pytest.mark.parametrize(
