@@ -12,9 +12,12 @@ from flax import nnx
 
 from benchmarks.timing import Timing, measure, ratio
 from converters.reference import import_torchvision
-from oodjax import Head, TrainStatistics, detectors, odin_scores
+from oodjax import Head, Outputs, TrainStatistics, detectors, odin_scores
 from oodjax.detectors import score_all, search_space
-from oodjax.extract import forward, normalize_images
+from oodjax.devices import Devices
+from oodjax.extract import forward
+from oodjax.models.network import NnxApply
+from oodjax.models.normalize import normalize_images
 from oodjax.models.resnet import ResNetConfig, fold_batch_norm, initialize
 
 MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
@@ -52,15 +55,13 @@ def run(batch: int, repeats: int, precision: str = "float32", train: int = 256) 
     score = jax.jit(lambda points, outputs: score_all(points, outputs))
 
     def full() -> jax.Array:
-        return score(points, forward(graphdef, state, images, mean, std))
+        return score(points, _taps(graphdef, state, images))
 
     def plain() -> Any:
         return bare(graphdef, state, images, mean, std)
 
     rivals = _torch_calls(np.asarray(images)) if precision == "float32" else {}
-    timings = measure(
-        plain, full, lambda: forward(graphdef, state, images, mean, std), *rivals.values(), repeats=repeats
-    )
+    timings = measure(plain, full, lambda: _taps(graphdef, state, images), *rivals.values(), repeats=repeats)
     found: dict[str, Any] = {
         "precision": precision, "batch": batch, "images_per_second": batch / timings[0].median,
         "bare": timings[0].as_dict(), "with_detectors": timings[1].as_dict(), "with_taps": timings[2].as_dict(),
@@ -106,6 +107,13 @@ def run_odin(batch: int, repeats: int, precision: str = "float32") -> dict[str, 
     }  # fmt: skip
 
 
+def _taps(graphdef: Any, state: Any, images: jax.Array) -> Outputs:
+    """The engine's pass, with what GRAM and ATS read."""
+    mean, std = jnp.asarray(MEAN), jnp.asarray(STD)
+    needs, nothing = frozenset({"gram", "layer_means"}), jnp.zeros(0)
+    return forward(NnxApply(graphdef), needs, Devices.all().mesh, state, images, (mean, std, std), (nothing, nothing))
+
+
 def _fitted(graphdef: Any, state: Any, count: int, batch: int) -> tuple[detectors.Detector, ...]:
     """Every grid point of every detector but ODIN, fitted on random images."""
     rng = np.random.default_rng(1)
@@ -113,7 +121,7 @@ def _fitted(graphdef: Any, state: Any, count: int, batch: int) -> tuple[detector
     for _ in range(0, count, batch):
         images = jnp.asarray(rng.integers(0, 256, (batch, 224, 224, 3), dtype=np.uint8))
         labels = jnp.asarray(rng.integers(0, 1000, batch, dtype=np.int32))
-        parts.append(forward(graphdef, state, images, jnp.asarray(MEAN), jnp.asarray(STD)).replace(labels=labels))
+        parts.append(_taps(graphdef, state, images).replace(labels=labels))
     weights = nnx.merge(graphdef, state).head
     stats = TrainStatistics.collect(parts, Head(weights.kernel[...], weights.bias[...]))
     names = [name for name in detectors.NAMES if name != "odin"]

@@ -112,12 +112,12 @@ class _Reader:
                 np.zeros(seen, bool), none[:, None], none, none.astype(np.int32), none.astype(np.uint64), means, None
             )
         features = np.asarray(outputs.features, np.float32)[:count]
-        energies = _energies(np.asarray(outputs.logits, np.float64)[:count])
+        energies = energies_of(np.asarray(outputs.logits, np.float64)[:count])
         labels = np.asarray(outputs.labels, np.int32)[:count]
         keys = content_keys(features, self.seed) if index is None else index_keys(np.asarray(index)[:count], self.seed)
         if self.fraction == 1.0:
             return _Rows(np.ones(len(keys), bool), features, energies, labels, keys, means, None)
-        keep = keys < np.uint64(min(self.fraction * 2.0**64, 2.0**64 - 2048))
+        keep = kept_share(keys, self.fraction)
         kept = features[keep], energies[keep], labels[keep], keys[keep]
         return _Rows(keep, *kept, means, leading_histogram(features))
 
@@ -339,7 +339,7 @@ def _map(path: Path, dtype: str, width: int) -> np.ndarray:
     return np.memmap(path, dtype, "r", shape=shape) if shape[0] else np.zeros(shape, dtype)
 
 
-def _energies(logits: np.ndarray) -> np.ndarray:
+def energies_of(logits: np.ndarray) -> np.ndarray:
     """(n, K) float64 -> (n,) float32 logsumexp."""
     return logsumexp(logits, axis=-1).astype(np.float32)
 
@@ -352,6 +352,18 @@ def index_keys(index: np.ndarray, seed: int) -> np.ndarray:
     """
     start = _mix(np.array([seed % 2**64], np.uint64))
     return _mix(np.asarray(index).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + start)
+
+
+def kept_share(keys: np.ndarray, fraction: float) -> np.ndarray:
+    """(n,) whether rows with these keys are among the share."""
+    if fraction == 1.0:
+        return np.ones(len(keys), bool)
+    return keys < np.uint64(min(fraction * 2.0**64, 2.0**64 - 2048))
+
+
+def kept_rows(count: int, seed: int, fraction: float) -> np.ndarray:
+    """(count,) whether the features of each place in the training split are kept."""
+    return kept_share(index_keys(np.arange(count), seed), fraction)
 
 
 def content_keys(features: np.ndarray, seed: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Units -> the results tables: one row per model x detector x data set, and one per model."""
+"""What is kept -> the results tables: one row per model x detector x data set, and one per model."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 
 from oodjax import metrics
-from oodjax.detectors import families
+from oodjax.detectors import METHODS
 from oodjax.files import write_text
+from oodjax.shelf import Shelf
+from oodjax.store import Store
 from oodjax.study import Study
 
 
@@ -34,49 +36,58 @@ class Tables:
         write_text(folder / "models.csv", self.models.to_csv(index=False))
 
 
-def tabulate(study: Study) -> Tables:
-    """Tables of the study's finished units."""
+def tabulate(study: Study, store: Store) -> Tables:
+    """Tables of everything of the study that is finished and current."""
     rows: list[pd.DataFrame] = []
     models = []
-    family = families()
     for model in study.models:
-        choice = study.choice(model)
-        columns = [choice.selected[name] for name in study.detectors]
-        id_test, *oods = study.test_sets
-        unit = study.unit(model, id_test)
-        correct = unit.logits.argmax(axis=-1) == unit.labels
-        category = study.preset.models[model]
+        facts = model.facts()
+        if facts is None:
+            continue
+        shelf = Shelf(study, store, model.name, facts)
+        inside = shelf.columns(study.id_test)
+        if not inside:
+            continue
+        kept = shelf.kept(study.id_test, shelf.odin_points())
+        logits = np.asarray(kept.take("logits"))
+        correct = logits.argmax(axis=-1) == kept.labels
         models.append(
             {
-                "model": model,
-                "category": category,
-                "accuracy": metrics.accuracy(unit.logits, unit.labels),
-                "ece": metrics.ece(logits=unit.logits, labels=unit.labels),
+                "model": model.name,
+                "category": model.category,
+                "accuracy": metrics.accuracy(logits, kept.labels),
+                "ece": metrics.ece(logits=logits, labels=kept.labels),
             }
         )
-        for ood in oods:
-            figures = metrics.evaluate(unit.scores[:, columns], study.unit(model, ood).scores[:, columns], correct)
+        chosen = {name: shelf.choice(name) for name in inside}
+        for ood in study.ood_tests:
+            outside = shelf.columns(ood)
+            names = [name for name in study.detectors if name in inside and name in outside]
+            if not names:
+                continue
+            id_scores, ood_scores = (np.stack([c[name] for name in names], axis=1) for c in (inside, outside))
+            figures = metrics.evaluate(id_scores, ood_scores, correct)
             rows.append(
                 pd.DataFrame(
                     {
-                        "model": model,
-                        "model_category": category,
-                        "detector": list(study.detectors),
-                        "detector_family": [family[name] for name in study.detectors],
+                        "model": model.name,
+                        "model_category": model.category,
+                        "detector": names,
+                        "detector_family": [METHODS[name].family for name in names],
                         "dataset": ood.name,
                         "ood_category": ood.category,
-                        "hyperparameters": [json.dumps(choice.points[c][1]) for c in columns],
+                        "hyperparameters": [json.dumps(c.options) for n in names if (c := chosen[n]) is not None],
+                        "n_id": len(id_scores),
+                        "n_ood": len(ood_scores),
                         **{name: np.atleast_1d(values) for name, values in figures.items()},
                     }
                 )
             )
-    order = {name: i for i, name in enumerate(study.detectors)}
-    results = pd.concat(rows, ignore_index=True)
-    results = results.sort_values(
-        ["model", "detector"],
-        key=lambda column: column.map({m: i for i, m in enumerate(study.models)} if column.name == "model" else order),
-        kind="stable",
-        ignore_index=True,
+    places = {kind: {name: i for i, name in enumerate(names)} for kind, names in (
+        ("model", [m.name for m in study.models]), ("detector", study.detectors),
+    )}  # fmt: skip
+    results = pd.concat(rows, ignore_index=True).sort_values(
+        ["model", "detector"], key=lambda column: column.map(places[column.name]), kind="stable", ignore_index=True
     )
     return Tables(results, pd.DataFrame(models))
 

@@ -10,9 +10,10 @@ if __name__ == "__main__":
 import argparse
 import os
 import platform
+import sys
 import time
 from collections.abc import Sequence
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,283 +24,285 @@ from oodjax.command_line import folder as folder_type
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from oodjax.detectors import Note
+    from oodjax.execute import Engine
     from oodjax.results import Tables
-    from oodjax.study import Preset, Study
+    from oodjax.study import Study
 
-PRESETS = ("digits",)
-PRECISIONS = ("float32", "bfloat16")
 LISTING, MAKER = "run.json", "oodjax.run"
 TABLES = ("results.csv", "models.csv")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy", "scikit-learn", "pillow")
 
 
 def parser() -> Parser:
     parser = Parser(
         prog="python -m oodjax.run",
-        description="Runs a study: checkpoints, scores of every detector on every set, tables. Finished work is kept "
-        "and found again, so the same command goes on where it was.",
+        description="Runs a study: models, scores of every detector on every set, tables, report. Finished work is "
+        "kept and found again, so the same command goes on where it was.",
     )
     several: dict[str, Any] = {"type": names, "nargs": "+", "default": argparse.SUPPRESS, "metavar": "NAME"}
-    parser.add_argument("preset", nargs="?", default="digits", help=f"the study to run: {', '.join(PRESETS)}")
-    parser.add_argument("--models", **several, help="checkpoints, separated by spaces or commas (default: all)")
-    parser.add_argument("--detectors", **several, help="detectors, separated by spaces or commas (default: all)")
-    parser.add_argument("--datasets", **several, help="OOD test sets, separated by spaces or commas (default: all)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of data, training and pseudo-random choices")
-    parser.add_argument(
-        "--precision", default="float32", help=f"of the network's forward pass: {', '.join(PRECISIONS)}"
-    )
-    parser.add_argument(
-        "--batch-size", type=int, default=argparse.SUPPRESS, help="images a step (default: the preset's)"
-    )
-    parser.add_argument(
-        "--out", type=folder_type, default=argparse.SUPPRESS, help="folder (default: ./oodjax-results/PRESET)"
-    )
+    add, suppressed = parser.add_argument, argparse.SUPPRESS
+    add("preset", nargs="?", default="digits", help="digits, cifar10, imagenet, own, or a study file (.toml)")
+    add("--models", **several, help="models, separated by spaces or commas (default: all)")
+    add("--detectors", **several, help="detectors, separated by spaces or commas (default: all)")
+    add("--datasets", **several, help="OOD test sets, separated by spaces or commas (default: all)")
+    add("--seed", type=int, default=0, help="seed of data, training and pseudo-random choices")
+    add("--precision", default="float32", help="of the network's forward pass: float32 or bfloat16")
+    add("--batch-size", type=int, default=suppressed, help="images a step (default: the preset's)")
+    add("--out", type=folder_type, default=suppressed, help="folder (default: ./oodjax-results/STUDY)")
+    add("--plan", action="store_true", help="print what would be done and what it takes, and stop")
+    add("--fleet", default="auto", help="models that share a pass: auto, by the device's memory, or a number")
+    add("--bank-fraction", type=float, default=1.0, help="share of the training features that KNN and NNGuide search")
+    add("--fast-pixels", action="store_true", help="one boxed resize an image: some pixels one level off")
+    add("--on-bad-image", default="stop", help="stop, or skip: leave unreadable images out, counted and listed")
+    add("--hash-content", action="store_true", help="let file contents decide what is current, not names and sizes")
+    imagenet = parser.add_argument_group("imagenet")
+    where: dict[str, Any] = {"type": folder_type, "default": suppressed}
+    imagenet.add_argument("--data", **where, help="images and lists in OpenOOD's layout")
+    imagenet.add_argument("--checkpoints", **where, help="folder of checkpoints that the converters wrote")
+    own = parser.add_argument_group("own", "a set is a folder of class folders, a list file, or tfds:NAME:SPLIT")
+    own.add_argument("--model", default=suppressed, help="a converted checkpoint, or module:function")
+    for role in ("train", "val", "test"):
+        own.add_argument(f"--id-{role}", default=suppressed, metavar="SET", help=f"the ID {role} set")
+    own.add_argument("--ood-val", default=suppressed, metavar="SET", help="the OOD validation set")
+    own.add_argument("--ood", action="append", default=suppressed, metavar="NAME=SET:CATEGORY", help="an OOD test set")
+    own.add_argument("--root", **where, help="the folder above the paths of list files (default: the list's)")
+    hosts = parser.add_argument_group("several hosts", "found by JAX under Slurm, GKE, Open MPI and on Cloud TPU")
+    hosts.add_argument("--coordinator", default=suppressed, metavar="HOST:PORT", help="of the first process")
+    hosts.add_argument("--processes", type=int, default=suppressed, help="how many there are")
+    hosts.add_argument("--process", type=int, default=suppressed, help="which this is, from 0")
     return parser
+
+
+@dataclass
+class Job:
+    """A study ready to run.
+
+    Attributes:
+      whole: all that the preset or file holds; the tables are of it.
+      asked: the part that this run is to finish.
+      folder: of the results.
+      plan_only: print the plan and stop.
+    """
+
+    whole: Study
+    asked: Study
+    folder: Path
+    plan_only: bool
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     command = parser()
 
-    def prepare() -> Study:
+    def prepare() -> Job:
         options = command.parse_args(arguments)
         try:
+            _join_hosts(options)
             check_devices()
             return _prepare(options)
-        except UsageError as error:
+        except (UsageError, ValueError) as error:
             command.error(str(error))
 
-    def work(study: Study) -> int:
+    def work(job: Job) -> int:
+        from oodjax.data.contract import BadImage
+        from oodjax.store import StoreHeld
+        from oodjax.study import StudyError
+
         try:
-            _run(study, study.folder)
-        except UsageError as error:
+            _run(job)
+        except (UsageError, StudyError, StoreHeld) as error:
             command.error(str(error))
+        except BadImage as error:
+            command.error(f"{error}; `--on-bad-image skip` leaves such images out")
         except BrokenPipeError:
             raise
         except OSError as error:
-            command.error(f"cannot write under {study.folder}: {error.strerror or error}; what is finished is kept")
+            command.error(f"cannot write under {job.folder}: {error.strerror or error}; what is finished is kept")
         return 0
 
     return execute(command, prepare, work, "the same command goes on from here")
 
 
-def _prepare(options: argparse.Namespace) -> Study:
+def _join_hosts(options: argparse.Namespace) -> None:
+    """Joins the processes of a run on several hosts, given by hand or found by JAX."""
+    from oodjax.hosts import join
+
+    asked = vars(options)
+    join(asked.get("coordinator"), asked.get("processes"), asked.get("process"))
+
+
+def _prepare(options: argparse.Namespace) -> Job:
     """The study that the options ask for; nothing is written."""
-    from oodjax.detectors import NAMES
-    from oodjax.study import Study, StudyError
-
-    if options.preset not in PRESETS:
-        raise StudyError(f"unknown preset {options.preset!r}; there are: {', '.join(PRESETS)}")
-    if options.precision not in PRECISIONS:
-        raise StudyError(f"--precision must be one of {', '.join(PRECISIONS)}, got {options.precision!r}")
-    asked = vars(options)  # holds only what is given, where there is no default
-    if asked.get("batch_size", 1) < 1:
-        raise StudyError(f"--batch-size must be at least 1, got {options.batch_size}")
-    if not 0 <= options.seed < 2**32:
-        raise StudyError(f"--seed must lie in 0..{2**32 - 1}, got {options.seed}")
-    preset = _preset(options.preset)
-    models = _chosen("model", asked.get("models"), tuple(preset.models))
-    detectors = _chosen("detector", asked.get("detectors"), NAMES)
-    folder = asked.get("out", Path("oodjax-results") / preset.name)
-    data = preset.load_data(options.seed)
-    datasets = _chosen("dataset", asked.get("datasets"), tuple(s.name for s in data.ood_tests))
-    _check_outputs(folder)
-    batch_size = asked.get("batch_size", preset.batch_size)
-    study = Study(preset, data, folder, models, detectors, datasets, options.seed, options.precision, batch_size)
-    largest = max((*study.shared_sets, *study.test_sets), key=lambda s: s.count)
-    if "batch_size" in asked and batch_size > largest.count:
-        raise StudyError(
-            f"--batch-size must be at most {largest.count}, the images of the largest set, {largest.name}; "
-            f"got {batch_size}"
-        )
-    return study
-
-
-def _preset(name: str) -> Preset:
-    from importlib import import_module
-
-    return import_module(f"oodjax.presets.{name}").PRESET
-
-
-def _chosen(kind: str, given: Sequence[str] | None, known: Sequence[str]) -> tuple[str, ...]:
-    """The names given, in the study's order; all where none are."""
+    from oodjax import presets
     from oodjax.study import StudyError
 
-    names = split_names(["all"] if given is None else given)
-    if names == ["all"]:
-        return tuple(known)
-    unknown = [name for name in names if name not in known]
-    if unknown or not names:
-        raise StudyError(f"unknown {kind} {', '.join(unknown) or 'list (empty)'}; there are: {', '.join(known)}")
-    return tuple(name for name in known if name in names)
+    asked = vars(options)  # holds only what is given, where there is no default
+    is_file = options.preset.endswith(".toml")
+    name = Path(options.preset).stem if is_file else options.preset
+    chosen = {k: tuple(split_names(asked[k])) if k in asked else None for k in ("models", "detectors", "datasets")}
+    folder = asked.get("out", Path("oodjax-results") / name)
+    if options.fleet != "auto" and not (options.fleet.isdigit() and int(options.fleet)):
+        raise StudyError(f"--fleet must be auto or a whole number of at least 1, got {options.fleet!r}")
+    given = {k: asked[k] for k in ("data", "checkpoints", "model", "id_train", "id_val", "id_test", "ood_val", "root",
+                                   "batch_size") if k in asked}  # fmt: skip
+    wanted = presets.Options(
+        folder=folder, seed=options.seed, precision=options.precision, bank_fraction=options.bank_fraction,
+        fast_pixels=options.fast_pixels, on_bad_image=options.on_bad_image, hash_content=options.hash_content,
+        fleet=0 if options.fleet == "auto" else int(options.fleet), datasets=chosen["datasets"],
+        file=Path(options.preset) if is_file else None, ood=tuple(asked.get("ood", ())), **given,
+    )  # fmt: skip
+    whole = presets.make("own" if is_file else name, wanted)
+    part = whole.only(**chosen)
+    if "batch_size" in given and given["batch_size"] > (largest := max(part.sets, key=lambda s: s.count)).count:
+        raise StudyError(
+            f"--batch-size must be at most {largest.count}, the images of the largest set, {largest.name}; "
+            f"got {given['batch_size']}"
+        )
+    _check_outputs(folder)
+    return Job(whole, part, folder, options.plan)
 
 
 def _check_outputs(folder: Path) -> None:
     """Refuses a folder that cannot be written, or in which a file that is not ours is in the way."""
     from oodjax.listing import read_listing
 
-    for part in (folder, folder / "checkpoints", folder / "units"):
+    for part in (folder, folder / "checkpoints", folder / "store"):
         check_folder(part, checkpoints=True)
     read_listing(folder, LISTING, MAKER).check(TABLES)
     read_listing(folder / "report", "report.json", "oodjax.report").check(["index.html", "tables/results.csv"])
 
 
-def _run(study: Study, folder: Path) -> None:
+def _run(job: Job) -> None:
     from rich.console import Console
 
+    from oodjax import console as show
+    from oodjax.devices import Devices
+    from oodjax.execute import Engine
     from oodjax.files import remove_partial
+    from oodjax.plan import plan, smaller
+    from oodjax.store import Store
+
+    devices = Devices.all()
+    console, start = Console(quiet=not devices.leads), time.perf_counter()
+    store = Store(job.folder, warn=lambda line: print(line, file=sys.stderr))
+    with show.Stages(console, shown=devices.leads and not job.plan_only) as stages:
+        engine = Engine(job.asked, store, devices, stages)
+        if job.plan_only:
+            found = plan(engine)
+            show.print_sets(console, job.asked)
+            show.print_plan(console, job.asked, found, smaller(job.asked, found))
+            return
+        show.print_sets(console, job.asked)
+        with store.claim(devices.leads):
+            if devices.leads:
+                remove_partial(job.folder, job.folder / "checkpoints")
+            engine.run()
+            if devices.leads:
+                _write(job, engine, console, stages)
+    if devices.leads:
+        _say_what_was_done(job, engine, console, time.perf_counter() - start)
+
+
+def _write(job: Job, engine: Engine, console: Console, stages: Any) -> None:
+    """Tables of everything that is finished, the manifest and the report."""
+    from oodjax.console import print_notes, print_tables
+    from oodjax.execute import objections
     from oodjax.listing import read_listing, staging
     from oodjax.results import tabulate
 
-    console, start = Console(), time.perf_counter()
-    remove_partial(folder, folder / "checkpoints", *(folder / "units" / model for model in study.models))
-    _print_sets(console, study)
-    with _progress(console) as progress:
-        _make_checkpoints(study, progress)
-        _evaluate(study, progress)
-    tables = tabulate(study)
-    with staging(folder) as staged:
+    tables = tabulate(job.whole, engine.store)
+    manifest = _manifest(job, engine, tables, stages.record)
+    with staging(job.folder) as staged:
         tables.write(staged)
-        read_listing(folder, LISTING, MAKER).publish(staged, _manifest(study))
-    report = _report(console, folder)
-    _print_tables(console, tables)
-    _print_notes(console, study)
-    counts = study.counts
-    console.print(
-        f"decoded {counts.decoded} images once for {len(study.models)} models; {counts.forwards} forward passes "
-        f"and {counts.odin_passes} passes of ODIN's on {study.extractor.mesh.size} "
-        f"device{'s' * (study.extractor.mesh.size > 1)} in {time.perf_counter() - start:.0f} s",
-        highlight=False,
-        soft_wrap=True,
-    )
-    console.print(f"  {report}: the report, opens in a browser", highlight=False, soft_wrap=True)
-    for name, what in (
-        ("results.csv", "one row per model, detector and set"), ("models.csv", "accuracy and ECE"),
-        ("run.json", "configuration, versions, data hashes"), ("checkpoints", "trained networks"),
-        ("units", "scores, logits and features"),
-    ):  # fmt: skip
-        console.print(f"  {folder / name}: {what}", highlight=False, soft_wrap=True)
+        read_listing(job.folder, LISTING, MAKER).publish(staged, manifest)
+    with console.status("drawing the report"):
+        _report(job.folder)
+    print_tables(console, tables)
+    print_notes(console, objections(job.asked, engine.store), _notes(job.asked, engine))
 
 
-def _report(console: Console, folder: Path) -> Path:
+def _report(folder: Path) -> None:
     """The report's page, made anew only when it is not whole or its tables, manifest or code have changed."""
     from oodjax.report.page import up_to_date, write
 
     if not up_to_date(folder):
-        with console.status("drawing the report"):
-            return write(folder)
-    return folder / "report" / "index.html"
+        write(folder)
 
 
-@contextmanager
-def _progress(console: Console) -> Any:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+def _say_what_was_done(job: Job, engine: Engine, console: Console, seconds: float) -> None:
+    from oodjax.console import say
 
-    columns = TextColumn("{task.description:<36}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=console) as progress:
-        yield progress
-
-
-def _make_checkpoints(study: Study, progress: Any) -> None:
-    missing = study.missing_checkpoints()
-    task = progress.add_task("checkpoints", total=len(study.models), completed=len(study.models) - len(missing))
-    for model in missing:
-        progress.update(task, description=f"checkpoint {model}")
-        study.make_checkpoint(model)
-        progress.advance(task)
-    progress.update(task, description="checkpoints")
-
-
-def _evaluate(study: Study, progress: Any) -> None:
-    missing = {model: study.missing_units(model) for model in study.models}
-    units = len(study.models) * len(study.test_sets)
-    task = progress.add_task("units", total=units, completed=units - sum(len(sets) for sets in missing.values()))
-    for model, sets in missing.items():
-        names = {s.name for s in sets}
-        for done in study.evaluate(model):
-            progress.update(task, description=f"{model} on {done}", advance=1 if done in names else 0)
-    progress.update(task, description="units")
+    counts, models, devices = engine.counts, len(job.asked.models), engine.devices.mesh.size
+    say(
+        console,
+        f"decoded {counts.decoded} images for {models} model{'s' * (models > 1)}; {counts.forwards} forward passes "
+        f"and {counts.odin_passes} passes of ODIN's on {devices} device{'s' * (devices > 1)} in {seconds:.0f} s",
+    )
+    for line in counts.bad[:20]:
+        say(console, f"left out: {line}")
+    if len(counts.bad) > 20:
+        say(console, f"left out: {len(counts.bad) - 20} more images; run.json lists all")
+    say(console, f"  {job.folder / 'report' / 'index.html'}: the report, opens in a browser")
+    for name, what in (
+        ("results.csv", "one row per model, detector and set"), ("models.csv", "accuracy and ECE"),
+        ("run.json", "configuration, versions, data hashes"), ("store", "outputs, statistics and scores"),
+    ):  # fmt: skip
+        say(console, f"  {job.folder / name}: {what}")
 
 
-def _print_sets(console: Console, study: Study) -> None:
-    table = _table(f"data of {study.preset.name}, seed {study.seed}")
-    for name in ("set", "category", "images", "sha256"):
-        table.add_column(name, justify="right" if name == "images" else "left", no_wrap=True)
-    for s in (*study.shared_sets, *study.test_sets):
-        table.add_row(s.name, s.category, str(s.count), s.sha256[:16])
-    console.print(table)
+def _notes(study: Study, engine: Engine) -> list[Note]:
+    """What the searches left out or searched in another's place."""
+    shelves = [shelf for shelf in map(engine.shelf, study.models) if shelf is not None]
+    chosen = [shelf.choice(name) for shelf in shelves for name in shelf.detectors]
+    return [note for choice in chosen if choice is not None for note in choice.notes]
 
 
-def _print_tables(console: Console, tables: Tables) -> None:
-    from oodjax.results import per_detector, per_model
-
-    table = _table("mean +- std over detectors and sets, in percent")
-    for name in ("model", "category", "acc.", "ECE", "AUROC", "FPR95"):
-        table.add_column(name, justify="left" if name in ("model", "category") else "right", no_wrap=True)
-    for row in per_model(tables).to_dict("records"):
-        figures = [f"{row[name]:.1f}+-{row[f'{name}_std']:.1f}" for name in ("auroc", "fpr95")]
-        table.add_row(row["model"], row["category"], f"{row['accuracy']:.2f}", f"{row['ece']:.2f}", *figures)
-    console.print(table)
-    best = per_detector(tables).head(5).to_dict("records")
-    leaders = ", ".join(f"{row['detector']} {row['auroc']:.1f}" for row in best)
-    console.print(f"best detectors by mean AUROC: {leaders}", highlight=False, soft_wrap=True)
-
-
-def _table(title: str) -> Any:
-    from rich.box import SIMPLE
-    from rich.table import Table
-
-    return Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0), title_justify="left")
-
-
-def _print_notes(console: Console, study: Study) -> None:
-    """What the search left out, a line a detector."""
-    notes = dict.fromkeys(n for m in study.models for n in study.choice(m).notes if n.detector in study.detectors)
-    for name in dict.fromkeys(note.detector for note in notes):
-        about = [note for note in notes if note.detector == name]
-        left_out = "; ".join(note.text for note in about if note.left_out)
-        said = [f"grid points left out: {left_out}"] if left_out else []
-        said += [note.text for note in about if not note.left_out]
-        console.print(f"note: {name}: {'; '.join(said)}", highlight=False, soft_wrap=True)
-
-
-def _manifest(study: Study) -> dict[str, Any]:
+def _manifest(job: Job, engine: Engine, tables: Tables, stages: list[dict[str, Any]]) -> dict[str, Any]:
     from importlib.metadata import version
 
     import jax
 
-    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "scikit-learn", "pillow")
+    from oodjax.shelf import kept_keys
+
+    study, done = job.whole, set(tables.models["model"])
+    shelves = {m.name: engine.shelf(m) for m in study.models if m.name in done}
     return {
         "configuration": {
-            "preset": study.preset.name,
-            "models": list(study.models),
-            "detectors": list(study.detectors),
-            "datasets": [s.name for s in study.test_sets[1:]],
+            "preset": study.name,
+            "models": [m.name for m in study.models if m.name in done],
+            "detectors": [d for d in study.detectors if d in set(tables.results["detector"])],
+            "datasets": [s.name for s in study.ood_tests if s.name in set(tables.results["dataset"])],
             "seed": study.seed,
             "precision": study.precision,
-            "batch_size": study.extractor.rows,
+            "batch_size": study.batch_size,
+            "bank_fraction": study.bank_fraction,
+            "fast_pixels": study.fast_pixels,
+            "searched": bool(study.validations),
         },
-        "versions": {"oodjax": __version__, "python": platform.python_version(), **{p: version(p) for p in packages}},
-        "device": {"kind": jax.devices()[0].device_kind, "count": jax.device_count(), "cpus": os.cpu_count()},
+        "asked": {
+            "models": [m.name for m in job.asked.models],
+            "detectors": list(job.asked.detectors),
+            "datasets": [s.name for s in job.asked.ood_tests],
+        },
+        "versions": {"oodjax": __version__, "python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
+        "device": {"kind": jax.devices()[0].device_kind, "count": jax.device_count(), "cpus": os.cpu_count(),
+                   "hosts": jax.process_count()},
         "data": [
             {"name": s.name, "role": s.role, "category": s.category, "count": s.count, "sha256": s.sha256,
              "source": s.source.description}
-            for s in (*study.shared_sets, *study.test_sets)
+            for s in study.sets
         ],
-        "checkpoints": {model: study.weights_hash(model) for model in study.models},
+        "checkpoints": {m.name: (m.facts() or {}).get("weights") for m in study.models if m.name in done},
         "hyperparameters": {
-            model: {n: choice.points[i][1] for n, i in choice.selected.items()}
-            for model in study.models
-            for choice in [study.choice(model)]
+            name: {d: c.options for d in shelf.detectors if (c := shelf.choice(d)) is not None}
+            for name, shelf in shelves.items() if shelf is not None
         },
-        "selected_columns": {
-            model: {n: i for n, i in study.choice(model).selected.items() if n in study.detectors}
-            for model in study.models
-        },
-        "units": {
-            model: {s.name: str(path.relative_to(study.folder)) for s in study.test_sets
-                    if (path := study.find(model, s)) is not None}
-            for model in study.models
-        },
-        "decoded_images": study.counts.decoded,
+        "kept": {name: kept_keys(shelf) for name, shelf in shelves.items() if shelf is not None},
+        "decoded_images": engine.counts.decoded,
+        "forward_passes": engine.counts.forwards,
+        "odin_passes": engine.counts.odin_passes,
+        "unreadable_images": engine.counts.bad,
+        "stages": stages,
     }  # fmt: skip
 
 

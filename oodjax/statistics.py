@@ -119,6 +119,15 @@ class TrainStatistics:
         return cls.finalize(state, bank, head)
 
     @classmethod
+    def of_head(cls, head: Head) -> TrainStatistics:
+        """Statistics of no samples: enough for detectors that read the head alone."""
+        d, k = head.kernel.shape
+        counts, nothing = np.zeros(k, np.int64), dict.fromkeys(field.name for field in fields(cls))
+        known = {"head": head, "origin": np.zeros(d), "max_logit_sum": 0.0, "bank_fraction": 1.0, "seed": 0}
+        by_class = dict.fromkeys(("label_counts", "predicted_counts", "correct_counts"), counts)
+        return cls(**(nothing | known | by_class))  # type: ignore[arg-type]
+
+    @classmethod
     def finalize(
         cls, state: Accumulator, bank: BankBuilder | Bank, head: Head, *, mesh: Mesh | None = None,
         room: int | None = None,

@@ -193,6 +193,18 @@ def settings(manifest: dict[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in manifest["config"].items()}
 
 
+def check_files(folder: Path, manifest: dict[str, Any]) -> None:
+    """Raises a CheckpointError where the files of the weights are not those that the manifest names."""
+    if _digest_files(folder / WEIGHTS) != manifest.get("files"):
+        raise CheckpointError(f"{folder / WEIGHTS} is damaged")
+
+
+def discard(folder: Path) -> None:
+    """Removes a checkpoint that `save` wrote, whole or damaged; a folder that holds anything else stays as it is."""
+    if folder.is_dir() and not folder.is_symlink() and {path.name for path in folder.iterdir()} <= {MANIFEST, WEIGHTS}:
+        shutil.rmtree(folder)
+
+
 def restore(folder: Path, manifest: dict[str, Any], model: Any) -> Any:
     """`model`, a module with shapes in place of arrays, with a checkpoint's weights.
 

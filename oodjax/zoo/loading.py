@@ -89,7 +89,7 @@ def load(folder: str | Path, *, fold: bool = False, dtype: Any = "float32") -> L
       CheckpointError: the folder is not a finished converted checkpoint, or its weights differ from its manifest.
     """
     folder = Path(folder)
-    manifest = _manifest(folder)
+    manifest = read_manifest(folder)
     settings, network = MODELS[manifest["architecture"]]
     try:
         config = settings(**checkpoint.settings(manifest))
@@ -103,7 +103,7 @@ def load(folder: str | Path, *, fold: bool = False, dtype: Any = "float32") -> L
     return Loaded(model, mean, std, manifest, manifest["resize"], manifest["crop"])
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a converted checkpoint, its values checked; older ones have the study's resize and crop."""
     manifest = checkpoint.read_manifest(folder)
     if manifest is None:

@@ -1,0 +1,132 @@
+"""What a run shows on the terminal: its sets, its plan, how far it is, its tables."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from oodjax.detectors import Note
+    from oodjax.plan import Plan
+    from oodjax.results import Tables
+    from oodjax.study import Study
+
+
+class Stages:
+    """Progress bars with images a second and the time left; remembers what each stage took."""
+
+    def __init__(self, console: Console, shown: bool = True):
+        self._progress = Progress(
+            TextColumn("{task.description:<40}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(), console=console, disable=not shown,
+        )  # fmt: skip
+        self.record: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Stages:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    @contextmanager
+    def stage(self, name: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+        start, done = time.perf_counter(), 0
+        task = self._progress.add_task(name, total=total, rate="")
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            rate = done / max(time.perf_counter() - start, 1e-9)
+            self._progress.update(task, advance=count, rate=f"{rate:,.0f} {unit}/s" if unit == "images" else "")
+
+        try:
+            yield advance
+        finally:
+            seconds = time.perf_counter() - start
+            self.record.append({"stage": name, unit: done, "seconds": round(seconds, 3)})
+
+
+def say(console: Console, text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def print_sets(console: Console, study: Study) -> None:
+    table = _table(f"data of {study.name}, seed {study.seed}")
+    for name in ("set", "role", "category", "images", "sha256"):
+        table.add_column(name, justify="right" if name == "images" else "left", no_wrap=True)
+    for s in study.sets:
+        table.add_row(s.name, s.role, s.category, str(s.count), s.sha256[:16])
+    console.print(table)
+
+
+def print_plan(console: Console, study: Study, found: Plan, lines: list[str]) -> None:
+    table = _table("models")
+    for name in ("model", "category", "missing"):
+        table.add_column(name, no_wrap=name != "missing")
+    for model in study.models:
+        todo = found.todo[model.name]
+        missing = [
+            *(["training"] if todo.train else []),
+            *(["statistics"] if todo.statistics else []),
+            *(name for name, arrays in todo.arrays.items() if arrays),
+            *([f"{len(todo.scores)} detectors"] if todo.scores else []),
+        ]
+        everything = todo.train and len(missing) == len(study.tests) + len(study.validations) + 3
+        table.add_row(model.name, model.category, "everything" if everything else ", ".join(missing) or "nothing")
+    console.print(table)
+    say(console, f"finished: {len(found.finished)} of {len(study.models)} models")
+    say(console, f"to decode: {found.decoded:,} images, for {found.fleet} model{'s' * (found.fleet > 1)} at a time")
+    say(console, f"forward passes: {found.forwards:,}, and {found.odin_passes:,} of ODIN's")
+    say(console, f"device memory: {_size(found.device_bytes)} for weights and sums, and a batch of {study.batch_size}")
+    say(console, f"host memory: {_size(found.host_bytes)} beside the program and a batch")
+    say(console, f"disk: {_size(found.disk_bytes)} when all is kept")
+    for line in lines:
+        say(console, f"smaller: {line}")
+
+
+def print_tables(console: Console, tables: Tables) -> None:
+    from oodjax.results import per_detector, per_model
+
+    table = _table("mean +- std over detectors and sets, in percent")
+    for name in ("model", "category", "acc.", "ECE", "AUROC", "FPR95"):
+        table.add_column(name, justify="left" if name in ("model", "category") else "right", no_wrap=True)
+    for row in per_model(tables).to_dict("records"):
+        figures = [f"{row[name]:.1f}+-{row[f'{name}_std']:.1f}" for name in ("auroc", "fpr95")]
+        table.add_row(row["model"], row["category"], f"{row['accuracy']:.2f}", f"{row['ece']:.2f}", *figures)
+    console.print(table)
+    best = per_detector(tables).head(5).to_dict("records")
+    leaders = ", ".join(f"{row['detector']} {row['auroc']:.1f}" for row in best)
+    say(console, f"best detectors by mean AUROC: {leaders}")
+
+
+def print_notes(console: Console, objections: Mapping[str, list[str]], notes: Iterable[Note]) -> None:
+    """Why detectors did not run, and which grid points the search left out."""
+    for reason, names in objections.items():
+        say(console, f"note: left out: {', '.join(names)}: {reason}")
+    known = list(dict.fromkeys(notes))
+    for name in dict.fromkeys(note.detector for note in known):
+        about = [note for note in known if note.detector == name]
+        left_out = "; ".join(note.text for note in about if note.left_out)
+        said = [f"grid points left out: {left_out}"] if left_out else []
+        said += [note.text for note in about if not note.left_out]
+        say(console, f"note: {name}: {'; '.join(said)}")
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0), title_justify="left")
+
+
+def _size(count: int) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000  # type: ignore[assignment]
+    return f"{count:.3g} TB"

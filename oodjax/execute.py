@@ -1,0 +1,295 @@
+"""A study from what is missing to what is kept: plan it, train it, pass over it, score it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from oodjax import detectors, memory
+from oodjax.data.sets import ImageSet
+from oodjax.detectors import METHODS, Detector
+from oodjax.devices import Devices
+from oodjax.extract import forward, odin_axes, pixels_of
+from oodjax.outputs import Head, Outputs
+from oodjax.passes import Counts, Fold, Keep, Member, Points, Task, batches_of, run_pass
+from oodjax.scoring import Chosen, candidates, fit, in_pass, score_detector
+from oodjax.shelf import ODIN_GRID, Shelf
+from oodjax.statistics import TrainStatistics
+from oodjax.store import Room, Store, Writer
+from oodjax.study import Model, Study
+
+NOTHING: Points = ((), ())
+ALWAYS = ("valid", "logits", "features")
+
+
+class Progress(Protocol):
+    """What shows how far a run is."""
+
+    def stage(self, name: str, total: int, unit: str) -> AbstractContextManager[Callable[[int], None]]:
+        """Opens a stage; the function that it gives is told of each finished part."""
+
+
+@dataclass
+class Todo:
+    """What is missing of one model, as JSON values.
+
+    Attributes:
+      train: whether it is still to be trained or converted.
+      statistics: whether the training pass is missing.
+      arrays: set -> arrays missing of it; of test sets, ODIN's as well while its point is not chosen.
+      scores: detectors without current scores.
+    """
+
+    train: bool
+    statistics: bool
+    arrays: dict[str, list[str]]
+    scores: list[str]
+
+    @property
+    def passes(self) -> bool:
+        return self.statistics or any(self.arrays.values())
+
+
+@dataclass
+class Engine:
+    """Makes what is missing of a study in a store.
+
+    Attributes:
+      study: what is asked.
+      store: of the results folder, held by this process.
+      devices: all of them.
+      progress: shows how far it is.
+      counts: what has been done.
+    """
+
+    study: Study
+    store: Store
+    devices: Devices
+    progress: Progress
+    counts: Counts = field(default_factory=Counts)
+
+    def shelf(self, model: Model) -> Shelf | None:
+        """Where the model's things are; None until it is made."""
+        facts = model.facts()
+        return None if facts is None else Shelf(self.study, self.store, model.name, facts)
+
+    def todo(self, model: Model) -> Todo:
+        """What is missing of a model, as every process agrees."""
+        found = dataclasses.asdict(self._todo(model)) if self.devices.leads else None
+        return Todo(**self.devices.agree(found))
+
+    def _todo(self, model: Model) -> Todo:
+        shelf = self.shelf(model)
+        if shelf is None:
+            sets = (*self.study.validations, *self.study.tests)
+            every = {s.name: [*ALWAYS, "odin"] for s in sets}
+            return Todo(True, self.study.train is not None, every, list(self.study.detectors))
+        scores = shelf.missing_scores()
+        if not scores:
+            return Todo(False, False, {}, [])
+        arrays = {s.name: shelf.missing_arrays(s, ODIN_GRID) for s in self.study.validations}
+        if self.study.id_val is not None and not self.study.validations and shelf.id_validation_is_read:
+            arrays[self.study.id_val.name] = shelf.missing_arrays(self.study.id_val, None)
+        points = shelf.odin_points()
+        for s in self.study.tests:
+            waits = ["odin"] if "odin" in shelf.detectors and points is None else []
+            arrays[s.name] = [*shelf.missing_arrays(s, points), *waits]
+        return Todo(False, shelf.missing_statistics(), arrays, scores)
+
+    def run(self) -> None:
+        """Makes everything that is missing."""
+        self._make_models()
+        todo = {model.name: self.todo(model) for model in self.study.models}
+        with_passes = [model for model in self.study.models if todo[model.name].passes]
+        reads = detectors.reads(self.study.detectors) if self.study.train is not None else frozenset()
+        for fleet in memory.fleets(self.study, self.devices, with_passes, reads):
+            self._passes(fleet, todo)
+        self._score([model for model in self.study.models if todo[model.name].scores], todo)
+
+    def _make_models(self) -> None:
+        missing = [model for model in self.study.models if model.facts() is None]
+        if not missing:
+            return
+        with self.progress.stage("training", len(missing), "models") as advance:
+            for model in missing:
+                if self.devices.leads:
+                    model.make()
+                self.devices.wait(f"made {model.name}")
+                advance(1)
+
+    # Passes.
+
+    def _passes(self, fleet: Sequence[Model], todo: dict[str, Todo]) -> None:
+        members = {}
+        for model in fleet:
+            members[model.name] = Member.of(
+                model.name, model.load(self.study.precision), self.devices, self.study.fast_pixels
+            )
+        shelves = {model.name: self._shelf_of(model) for model in fleet}
+        train = [name for name in members if todo[name].statistics]
+        if train:
+            self._train_pass([members[name] for name in train], shelves)
+        fitted = {name: self._in_pass_detectors(shelves[name], members[name]) for name in members}
+        searched = self.study.validations
+        only_fitted = (self.study.id_val,) if self.study.id_val is not None and not searched else ()
+        for image_set in (*searched, *only_fitted):
+            points = ODIN_GRID if searched else None
+            self._keep_pass(image_set, members, shelves, fitted, {name: points for name in members}, todo)
+        chosen = {name: self._choose_odin(shelf, members[name].network.head) for name, shelf in shelves.items()}
+        for image_set in self.study.tests:
+            self._keep_pass(image_set, members, shelves, fitted, chosen, todo)
+
+    def _shelf_of(self, model: Model) -> Shelf:
+        shelf = self.shelf(model)
+        assert shelf is not None
+        return shelf
+
+    def _train_pass(self, members: Sequence[Member], shelves: dict[str, Shelf]) -> None:
+        train = self.study.train
+        assert train is not None
+        tasks, firsts = [], []
+        for member in members:
+            shelf = shelves[member.name]
+            needs = shelf.reads | shelf.held_statistics()  # a wider pass takes a narrower one's place: nothing is lost
+            fields = frozenset({"gram", "layer_means"} & needs)
+            shapes = self._shapes(member, train, fields, NOTHING)
+            layers = shapes.layer_means.shape[1] if shapes.layer_means is not None else 0
+            fold = Fold(
+                self.study, self.devices, self.store, shelf.statistics_group, shelf.statistics_key, needs,
+                (shapes.features.shape[1], shapes.logits.shape[1]), layers, f"{member.name} on {train.name}",
+            )  # fmt: skip
+            tasks.append(Task(member, fields, NOTHING, fold))
+            firsts.append(fold.resumed)
+        for first in sorted(set(firsts)):  # one, unless a run was killed between the snapshots of two models
+            group = [task for task, begins in zip(tasks, firsts, strict=True) if begins == first]
+            with self._stage(train, len(group)) as advance:
+                run_pass(self.study, self.devices, train, group, self.counts, advance, first)
+
+    def _in_pass_detectors(self, shelf: Shelf, member: Member) -> dict[str, tuple[Detector, ...]]:
+        names = [name for name in shelf.detectors if in_pass(name)]
+        if not names:
+            return {}
+        stats = shelf.statistics(member.network.head)
+        searched = bool(self.study.validations)
+        found = {name: fit(candidates(name, stats, searched)[0], stats, None) for name in names}
+        return {name: self.devices.replicate(points) for name, points in found.items()}
+
+    def _keep_pass(
+        self, image_set: ImageSet, members: dict[str, Member], shelves: dict[str, Shelf],
+        fitted: dict[str, dict[str, tuple[Detector, ...]]], points: dict[str, Points | None], todo: dict[str, Todo],
+    ) -> None:  # fmt: skip
+        tasks = []
+        for name, member in members.items():
+            shelf, axes = shelves[name], points[name]
+            if image_set.name not in todo[name].arrays:
+                continue
+            missing = self.devices.agree(shelf.missing_arrays(image_set, axes) if self.devices.leads else None)
+            if not missing:
+                continue
+            scored = {n: p for n, p in fitted[name].items() if n in missing}
+            fields = {"odin", "layer_means"} & set(missing)
+            fields |= {f for n in scored for f in METHODS[n].needs if f in ("gram", "layer_means")}
+            task_points = axes if "odin" in fields and axes is not None else NOTHING
+            needs = frozenset(fields)
+            shapes = self._shapes(member, image_set, needs, task_points)
+            rows = image_set.count
+            specification: dict[str, Room] = {}
+            for array in missing:
+                key, dtype = shelf.array_keys(image_set, axes)[array], bool if array == "valid" else np.float32
+                one = () if array == "valid" else (len(scored[array]),) if array in scored else None
+                width = getattr(shapes, array).shape[1:] if one is None else one
+                specification[array] = (key, (rows, *width), dtype)
+            writer = self._writer(shelf.outputs_group(image_set), specification)
+            names = [array for array in missing if array not in scored]
+            sink = Keep(self.devices, writer, names, scored, f"{name} on {image_set.name}")
+            tasks.append(Task(member, needs, task_points, sink))
+        if tasks:
+            with self._stage(image_set, len(tasks)) as advance:
+                run_pass(self.study, self.devices, image_set, tasks, self.counts, advance)
+
+    def _writer(self, group: str, specification: dict[str, Room]) -> Writer:
+        """Room for the rows of all hosts: made by the first, filled by all."""
+        if self.devices.leads:
+            writer = self.store.writer(group, specification)
+        self.devices.wait(f"room in {group}")
+        if not self.devices.leads:
+            writer = self.store.writer(group, specification, resume=True)
+        return writer
+
+    def _stage(self, image_set: ImageSet, models: int) -> AbstractContextManager[Callable[[int], None]]:
+        what = f"{image_set.name}, {models} model{'s' * (models > 1)}"
+        rows = batches_of(self.study, self.devices, image_set) * self.devices.rows(self.study.batch_size)
+        return self.progress.stage(what, min(image_set.count, rows), "images")
+
+    def _choose_odin(self, shelf: Shelf, head: Head) -> Points | None:
+        """ODIN's point by its validation scores, which need no statistics; the default where nothing is searched."""
+        if "odin" not in shelf.detectors:
+            return None
+        if shelf.odin_points() is None and self.devices.leads:
+            validation = [shelf.kept(s, ODIN_GRID) for s in self.study.validations]
+            shelf.keep_choices({"odin": score_detector("odin", TrainStatistics.of_head(head), validation, (), None)[0]})
+        self.devices.wait(f"odin of {shelf.model}")
+        return shelf.odin_points()
+
+    def _shapes(self, member: Member, image_set: ImageSet, needs: frozenset[str], points: Points) -> Outputs:
+        """The shapes of what a pass leaves, without running it."""
+        network, rows = member.network, self.devices.rows(self.study.batch_size) * self.devices.host[1]
+        size = (network.crop, network.crop, 3) if network.crop else np.asarray(image_set.source.open(0)).shape
+        images = jax.ShapeDtypeStruct((rows, *size), jnp.uint8)
+        arguments = (network.state, images, pixels_of(network), odin_axes(points))
+        return jax.eval_shape(partial(forward, network.apply, needs, self.devices.mesh), *arguments)
+
+    # Scores.
+
+    def _score(self, models: Sequence[Model], todo: dict[str, Todo]) -> None:
+        """Scores what was kept: models are shared out over the hosts, and no network runs."""
+        if not models:
+            return
+        index, hosts = self.devices.host
+        total = sum(len(todo[model.name].scores) for model in models)
+        with self.progress.stage("scores", total, "detectors") as advance:
+            for model in models[index::hosts]:
+                self._score_model(model, advance)
+        self.devices.wait("scored")
+
+    def _score_model(self, model: Model, advance: Callable[[int], None]) -> None:
+        shelf = self._shelf_of(model)
+        names = shelf.missing_scores()
+        head = model.load(self.study.precision).head
+        stats, id_val = shelf.statistics(head), shelf.id_validation()
+        validation = [shelf.kept(s, ODIN_GRID) for s in self.study.validations]
+        tests = [shelf.kept(s, shelf.odin_points()) for s in self.study.tests]
+        chosen: dict[str, Chosen] = {}
+        columns: dict[str, dict[str, np.ndarray]] = {s.name: {} for s in self.study.tests}
+        for name in names:
+            chosen[name], found = score_detector(name, stats, validation, tests, id_val)
+            for image_set, scores in zip(self.study.tests, found, strict=True):
+                columns[image_set.name][name] = scores
+            advance(1)
+        shelf.keep_choices(chosen)
+        for image_set in self.study.tests:
+            if columns[image_set.name]:
+                shelf.keep_scores(image_set, columns[image_set.name])
+
+
+def objections(study: Study, store: Store) -> dict[str, list[str]]:
+    """Why detectors are left out: reason -> "detector" or "detector of model", for the notes of a run."""
+    found: dict[str, list[str]] = {}
+    for model in study.models:
+        facts = model.facts()
+        if facts is None:
+            continue
+        shelf = Shelf(study, store, model.name, facts)
+        for name in study.detectors:
+            reason = shelf.objection(name)
+            if reason is not None:
+                found.setdefault(reason, []).append(name if len(study.models) == 1 else f"{name} of {model.name}")
+    return found

@@ -1,0 +1,104 @@
+"""What decides each thing a study keeps: three artefacts, three keys, each key holding that and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from oodjax.data.sets import ImageSet
+from oodjax.detectors import METHODS
+from oodjax.detectors.base import Method
+from oodjax.extract import Points
+from oodjax.fingerprints import package_code, source_fingerprint
+from oodjax.store import key_of
+from oodjax.study import Study
+
+FORWARD = (
+    "data/loader.py",
+    "data/preprocess.py",
+    "extract.py",
+    "models/network.py",
+    "models/resnet.py",
+    "models/vit.py",
+)
+STATISTICS = ("accumulate.py", "bank.py", "statistics.py")
+SCORING = (
+    "detectors/base.py", "linalg.py", "neighbors.py", "outputs.py", "percentiles.py", "scoring.py", "softmax.py",
+    "statistics.py",
+)  # fmt: skip
+METHOD_PARTS = ("score", "fit", "check", "resolve", "limit", "cap", "score_many")
+
+
+def outputs_key(study: Study, facts: Mapping[str, Any], image_set: ImageSet) -> str:
+    """Of logits and features: weights, images, preprocessing, precision, the forward pass's code."""
+    return key_of(
+        model=dict(facts),
+        images=image_set.sha256,
+        fast_pixels=study.fast_pixels,
+        precision=study.precision,
+        code=package_code(*FORWARD),
+    )
+
+
+def layer_means_key(outputs: str) -> str:
+    return key_of(outputs=outputs, code=package_code("taps.py"))
+
+
+def odin_key(outputs: str, points: Points) -> str:
+    """Of ODIN's scores at these temperatures and noises."""
+    return key_of(outputs=outputs, points=points, code=package_code("odin.py"))
+
+
+def statistics_key(study: Study, outputs: str) -> str:
+    """Of the statistics of training outputs."""
+    return key_of(
+        outputs=outputs,
+        bank=[study.bank_fraction, study.seed],
+        code=package_code(*STATISTICS),
+        maps=package_code("taps.py"),
+    )
+
+
+def method_key(name: str) -> str:
+    """Of a detector's code: the version it declares, or the source of its functions."""
+    method = METHODS[name]
+    known = _method_keys.get(name)
+    if known is None or known[0] is not method:
+        known = _method_keys[name] = method, _method_key(method)
+    return known[1]
+
+
+_method_keys: dict[str, tuple[Method, str]] = {}
+
+
+def _method_key(method: Method) -> str:
+    version = getattr(method, "version", None)
+    if version is not None:
+        return key_of(version=version)
+    module = method.score.__module__
+    if module.startswith("oodjax."):  # the study's own: their files, and what these are built on
+        return key_of(code=package_code(module.removeprefix("oodjax.").replace(".", "/") + ".py", *SCORING))
+    functions = {part: getattr(method, part) for part in METHOD_PARTS}
+    return key_of(parts={part: source_fingerprint(f) for part, f in functions.items() if f is not None})
+
+
+def scores_key(name: str, options: Mapping[str, Any], reads: Sequence[str]) -> str:
+    """Of one point of a detector on one set; `reads` are the keys of what it was fitted to and what it scores."""
+    return key_of(detector=name, method=method_key(name), options=_plain(options), reads=list(reads))
+
+
+def in_pass_key(method: Method, outputs: str, statistics: str) -> str:
+    """Of the scores of all points of a detector that is scored inside the pass."""
+    grid = [_plain(point) for point in method.grid]
+    return scores_key(method.name, {"grid": grid}, [outputs, statistics, package_code("taps.py")])
+
+
+def selection_key(name: str, reads: Sequence[str]) -> str:
+    """Of the choice among a detector's grid points on the validation sets."""
+    grid = [_plain(point) for point in METHODS[name].grid]
+    code = package_code("metrics.py", "selection.py")
+    return scores_key(name, {"grid": grid, "code": code}, reads)
+
+
+def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}

@@ -1,0 +1,201 @@
+"""The models of a study: recipes trained in the run, converted checkpoints, the user's own functions."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from oodjax import zoo
+from oodjax.data.sets import ImageSet
+from oodjax.fingerprints import package_code
+from oodjax.models import ResNetConfig, fold_batch_norm, initialize
+from oodjax.models.checkpoint import CheckpointError, check_files, discard, flat_arrays, read_manifest, save
+from oodjax.models.checkpoint import load as load_checkpoint
+from oodjax.models.network import Network
+from oodjax.models.resnet import EXPANSION, abstract
+from oodjax.outputs import Head
+from oodjax.store import key_of
+from oodjax.study import StudyError
+from oodjax.training.recipes import RECIPES
+from oodjax.zoo.loading import read_manifest as read_converted
+
+TRAINING_CODE = ("data/loader.py", "models/resnet.py", "models/normalize.py", "training")
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A recipe's network, trained in the run on the study's training set.
+
+    Attributes:
+      name: of the recipe.
+      folder: of the checkpoint.
+      config: the architecture.
+      train: images in memory.
+      mean, std: of the training pixels in 0..1.
+      seed: of weights, order and augmentation.
+      size: resize and crop in pixels, None where the images are used as they are.
+      warn: called with a line where a kept checkpoint is damaged.
+    """
+
+    name: str
+    folder: Path
+    config: ResNetConfig
+    train: ImageSet
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    seed: int
+    size: int | None = None
+    warn: Callable[[str], None] = lambda line: print(line, file=sys.stderr)
+
+    @property
+    def category(self) -> str:
+        return RECIPES[self.name].category
+
+    @cached_property
+    def _key(self) -> str:
+        """Of everything that decides the weights."""
+        return key_of(
+            recipe=RECIPES[self.name].describe(), config=repr(self.config), data=self.train.sha256, seed=self.seed,
+            pixels=[list(self.mean), list(self.std)], code=package_code(*TRAINING_CODE),
+        )  # fmt: skip
+
+    def facts(self) -> Mapping[str, Any] | None:
+        try:
+            manifest = read_manifest(self.folder)
+            if manifest is None:
+                return None
+            if not isinstance(manifest, dict) or "recipe" not in manifest:
+                raise StudyError(
+                    f"{self.folder} holds a checkpoint that no study trained: name another folder with --out"
+                )
+            if manifest.get("key") != self._key:
+                return None
+            check_files(self.folder, manifest)
+        except CheckpointError as error:
+            self.warn(f"{error}; it is trained anew")
+            return None
+        return {
+            "weights": manifest["weights"], "mean": list(self.mean), "std": list(self.std), "resize": self.size,
+            "crop": self.size,
+        }  # fmt: skip
+
+    def head_shape(self) -> tuple[int, int]:
+        return EXPANSION * self.config.widths[-1], self.config.num_classes
+
+    def weight_bytes(self) -> int:
+        return sum(4 * leaf.size for leaf in jax.tree.leaves(nnx.state(abstract(self.config))))
+
+    def make(self) -> None:
+        from oodjax.training.train import train
+
+        recipe = RECIPES[self.name]
+        state = train(recipe, self.config, self.train.images, self.train.labels, self.mean, self.std, self.seed)
+        trained = initialize(self.config, self.seed)
+        nnx.update(trained, state)
+        discard(self.folder)
+        save(self.folder, trained, key=self._key, recipe=recipe.describe(), seed=self.seed)
+
+    def load(self, precision: str) -> Network:
+        model = load_checkpoint(self.folder, precision)
+        manifest = read_manifest(self.folder)
+        assert manifest is not None
+        arrays = flat_arrays(model)
+        return Network.of(
+            fold_batch_norm(model), head=Head(arrays["head/kernel"], arrays["head/bias"]), mean=self.mean, std=self.std,
+            fingerprint=manifest["weights"], resize=self.size, crop=self.size, manifest=manifest,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Converted:
+    """A checkpoint that `python -m converters` wrote."""
+
+    name: str
+    category: str
+    folder: Path
+
+    @cached_property
+    def _manifest(self) -> dict[str, Any]:
+        try:
+            return read_converted(self.folder)
+        except CheckpointError as error:
+            raise StudyError(str(error)) from error
+
+    def facts(self) -> Mapping[str, Any]:
+        fields = ("weights", "architecture", "config", "mean", "std", "resize", "crop")
+        return {name: self._manifest[name] for name in fields}
+
+    def head_shape(self) -> tuple[int, int]:
+        d, k = self._manifest["shapes"]["head/kernel"]
+        return d, k
+
+    def weight_bytes(self) -> int:
+        return sum(4 * math.prod(shape) for shape in self._manifest["shapes"].values())
+
+    def make(self) -> None:
+        raise AssertionError("a converted checkpoint is there, or the study is refused")
+
+    def load(self, precision: str) -> Network:
+        try:
+            loaded = zoo.load(self.folder, fold=True, dtype=precision)
+        except CheckpointError as error:
+            raise StudyError(str(error)) from error
+        model: Any = loaded.model
+        return Network.of(
+            loaded.model, head=Head(model.head.kernel[...], model.head.bias[...]), mean=loaded.mean, std=loaded.std,
+            fingerprint=loaded.manifest["weights"], resize=loaded.resize, crop=loaded.crop, manifest=loaded.manifest,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Imported:
+    """The user's own model: `module:function`, where the function returns an `oodjax.Network`."""
+
+    name: str
+    category: str
+    target: str
+
+    @cached_property
+    def network(self) -> Network:
+        module, _, function = self.target.partition(":")
+        sys.path.insert(0, "")  # as `python -m` does: the current folder
+        try:
+            found = getattr(import_module(module), function)()
+        except (ImportError, AttributeError) as error:
+            raise StudyError(f"network {self.target!r}: {error}; expected module:function") from error
+        finally:
+            sys.path.remove("")
+        if not isinstance(found, Network):
+            raise StudyError(f"network {self.target!r} returned {type(found).__name__}, expected an oodjax.Network")
+        return found
+
+    def facts(self) -> Mapping[str, Any]:
+        network = self.network
+        pixels = [None if v is None else np.asarray(v).tolist() for v in (network.mean, network.std)]
+        return {
+            "weights": network.fingerprint, "pixels": pixels, "resize": network.resize, "crop": network.crop,
+            "has_maps": network.has_maps,
+        }  # fmt: skip
+
+    def head_shape(self) -> tuple[int, int]:
+        d, k = self.network.head.kernel.shape
+        return d, k
+
+    def weight_bytes(self) -> int:
+        return sum(leaf.nbytes for leaf in jax.tree.leaves(self.network.state))
+
+    def make(self) -> None:
+        raise AssertionError("the function has made it")
+
+    def load(self, precision: str) -> Network:
+        return self.network

@@ -1,0 +1,273 @@
+"""Where the things of one model lie in the store, under which keys, and which of them are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from oodjax import detectors, keys
+from oodjax.accumulate import SUMS
+from oodjax.data.sets import ImageSet
+from oodjax.detectors import METHODS, Note
+from oodjax.detectors.classification import ODIN_NOISES, ODIN_TEMPERATURES
+from oodjax.outputs import Head, Outputs
+from oodjax.scoring import Chosen, Kept, in_pass, read_statistics
+from oodjax.statistics import TrainStatistics
+from oodjax.store import Store, key_of
+from oodjax.study import Study
+
+Points = tuple[tuple[float, ...], tuple[float, ...]]
+ODIN_GRID: Points = ODIN_TEMPERATURES, ODIN_NOISES
+GRAM_SUMS = tuple(f"sums.gram_{by}.{end}" for by in ("predicted", "labelled") for end in (0, 1))
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """One model's part of the store.
+
+    Attributes:
+      study: what is asked.
+      store: of its folder.
+      model: the model's name.
+      facts: what decides its outputs; see `Model.facts`.
+    """
+
+    study: Study
+    store: Store
+    model: str
+    facts: Mapping[str, Any]
+
+    # What this model and study can be asked for.
+
+    @cached_property
+    def detectors(self) -> tuple[str, ...]:
+        """The detectors that can run here."""
+        return tuple(name for name in self.study.detectors if self.objection(name) is None)
+
+    def objection(self, name: str) -> str | None:
+        """Why a detector cannot run, or None."""
+        method = METHODS[name]
+        if not self.facts.get("has_maps", True) and {"gram", "layer_means"} & set(method.needs):
+            return "it reads maps of intermediate layers, which this network does not return"
+        if self.study.train is None and method.reads:
+            return "it reads training statistics, and there is no ID training set"
+        if self.study.id_val is None and method.reads_validation:
+            return "it is fitted to the ID validation set, and there is none"
+        return None
+
+    @cached_property
+    def needs(self) -> frozenset[str]:
+        """The fields of `Outputs` that the detectors read."""
+        return frozenset(field for name in self.detectors for field in METHODS[name].needs)
+
+    # Keys.
+
+    def outputs_key(self, image_set: ImageSet) -> str:
+        found = self._outputs_keys.get(image_set.name)
+        if found is None:
+            found = self._outputs_keys[image_set.name] = keys.outputs_key(self.study, self.facts, image_set)
+        return found
+
+    @cached_property
+    def _outputs_keys(self) -> dict[str, str]:
+        return {}
+
+    @cached_property
+    def statistics_key(self) -> str:
+        assert self.study.train is not None
+        return keys.statistics_key(self.study, self.outputs_key(self.study.train))
+
+    def _statistics_or_none(self, name: str) -> str:
+        return self.statistics_key if METHODS[name].reads else ""
+
+    def array_keys(self, image_set: ImageSet, points: Points | None) -> dict[str, str]:
+        """Array -> key of everything that is to be kept of the model on a set; `points` are ODIN's."""
+        base = self.outputs_key(image_set)
+        found = dict.fromkeys(("valid", "logits", "features"), base)
+        if "layer_means" in self.needs:
+            found["layer_means"] = keys.layer_means_key(base)
+        if "odin" in self.needs and points is not None:
+            found["odin"] = keys.odin_key(base, points)
+        for name in filter(in_pass, self.detectors):
+            found[name] = keys.in_pass_key(METHODS[name], base, self._statistics_or_none(name))
+        return found
+
+    # Outputs.
+
+    def outputs_group(self, image_set: ImageSet) -> str:
+        return f"outputs/{self.model}/{image_set.name}"
+
+    def missing_arrays(self, image_set: ImageSet, points: Points | None) -> list[str]:
+        group = self.outputs_group(image_set)
+        return [n for n, key in self.array_keys(image_set, points).items() if not self.store.has(group, {n: key})]
+
+    def kept(self, image_set: ImageSet, points: Points | None) -> Kept:
+        group = self.outputs_group(image_set)
+        found = {n: self.store.read(group, n, key) for n, key in self.array_keys(image_set, points).items()}
+        arrays = {name: array for name, array in found.items() if array is not None}
+        return Kept(image_set, arrays, np.asarray(arrays["valid"]))
+
+    # Training statistics.
+
+    @property
+    def statistics_group(self) -> str:
+        return f"statistics/{self.model}"
+
+    @cached_property
+    def reads(self) -> frozenset[str]:
+        """The statistics that the detectors' fits read."""
+        return detectors.reads(self.detectors) if self.study.train is not None else frozenset()
+
+    def _statistics_arrays(self, held: Sequence[str]) -> list[str]:
+        rows = [n for n, f in (("features", "features"), ("energies", "features"), ("layer_means", "layer_means"))
+                if f in self.reads]  # fmt: skip
+        return [*held, *rows]
+
+    def missing_statistics(self) -> bool:
+        if not any(METHODS[name].reads for name in self.detectors):
+            return False
+        held = self.store.value(self.statistics_group, "sums", self.statistics_key)
+        if held is None:
+            return True
+        wanted = {f"sums.{name}" for name in SUMS if name in self.reads}
+        wanted |= set(GRAM_SUMS) if "gram" in self.reads else set()
+        if not wanted <= set(held):
+            return True
+        return not self.store.has(
+            self.statistics_group, dict.fromkeys(self._statistics_arrays(held), self.statistics_key)
+        )
+
+    def held_statistics(self) -> frozenset[str]:
+        """The statistics that an earlier pass kept under this key."""
+        held = set(self.store.value(self.statistics_group, "sums", self.statistics_key) or ())
+        rows = {n for n in ("features", "layer_means")
+                if self.store.has(self.statistics_group, {n: self.statistics_key})}  # fmt: skip
+        sums = {name for name in SUMS if f"sums.{name}" in held}
+        return frozenset(rows | sums | ({"gram"} if GRAM_SUMS[0] in held else set()))
+
+    def statistics(self, head: Head) -> TrainStatistics:
+        """Of the training set, the bank as memory maps; of the head alone where no detector reads any."""
+        if not any(METHODS[name].reads for name in self.detectors):
+            return TrainStatistics.of_head(head)
+        held = self.store.value(self.statistics_group, "sums", self.statistics_key)
+        arrays = {}
+        for name in self._statistics_arrays(held):
+            array = self.store.read(self.statistics_group, name, self.statistics_key)
+            assert array is not None, name
+            arrays[name] = array
+        seen = self.store.read(self.statistics_group, "seen", self.statistics_key)
+        assert self.study.train is not None
+        labels = self.study.train.labels
+        return read_statistics(arrays, head, labels, self.study.bank_fraction, self.study.seed, seen)
+
+    # Choice and scores.
+
+    @property
+    def choice_group(self) -> str:
+        return f"choice/{self.model}"
+
+    def _reads(self, name: str, image_set: ImageSet | None, points: Points | None) -> list[str]:
+        """Keys of what a detector's scores on a set come from; None stands for what it is fitted to alone."""
+        method = METHODS[name]
+        found = [self._statistics_or_none(name)]
+        if method.reads_validation and self.study.id_val is not None:
+            found.append(self.outputs_key(self.study.id_val))
+        if image_set is not None:
+            have = self.array_keys(image_set, points)
+            fields = [name] if in_pass(name) else [f for f in method.needs if f in have]
+            found += [have[field] for field in fields]
+        return found
+
+    def choice_key(self, name: str) -> str:
+        found = self._reads(name, None, None)
+        for image_set in self.study.validations:
+            found += self._reads(name, image_set, ODIN_GRID)
+        return keys.selection_key(name, found)
+
+    def choice(self, name: str) -> Chosen | None:
+        """The kept choice of a detector's point, where it is current."""
+        value = self.store.value(self.choice_group, name, self.choice_key(name))
+        return (
+            None if value is None else Chosen(value["options"], value["auroc"], tuple(Note(*n) for n in value["notes"]))
+        )
+
+    def odin_points(self) -> Points | None:
+        """ODIN's chosen point as axes for the test sets; None while it is not chosen."""
+        chosen = self.choice("odin") if "odin" in self.detectors else None
+        return None if chosen is None else ((chosen.options["temperature"],), (chosen.options["noise"],))
+
+    def scores_key(self, name: str, options: Mapping[str, Any], image_set: ImageSet) -> str:
+        return keys.scores_key(name, options, self._reads(name, image_set, self.odin_points()))
+
+    def scores_group(self, image_set: ImageSet) -> str:
+        return f"scores/{self.model}/{image_set.name}"
+
+    def columns(self, image_set: ImageSet) -> dict[str, np.ndarray]:
+        """Detector -> (n,) kept scores of its chosen point, of those that are current."""
+        held = self._held_columns(image_set)
+        found = {}
+        for name in self.detectors:
+            chosen = self.choice(name)
+            if chosen is not None and held.get(name, (None,))[0] == self.scores_key(name, chosen.options, image_set):
+                found[name] = held[name][1]
+        return found
+
+    def columns_key(self, image_set: ImageSet) -> str | None:
+        """Of the table of scores of a set, whatever detectors it has."""
+        columns = self.store.value(self.scores_group(image_set), "columns", "columns")
+        return key_of(columns=columns) if columns else None
+
+    def _held_columns(self, image_set: ImageSet) -> dict[str, tuple[str, np.ndarray]]:
+        group = self.scores_group(image_set)
+        columns = self.store.value(group, "columns", "columns")
+        if not columns:
+            return {}
+        scores = self.store.read(group, "scores", key_of(columns=columns))
+        if scores is None:
+            return {}
+        return {name: (key, scores[:, i]) for i, (name, key) in enumerate(columns)}
+
+    def keep_scores(self, image_set: ImageSet, found: Mapping[str, np.ndarray]) -> None:
+        """Keeps columns, beside those that other runs left there and that have as many rows."""
+        rows = len(next(iter(found.values())))
+        held = {n: c for n, c in self._held_columns(image_set).items() if len(c[1]) == rows}
+        for name, scores in found.items():
+            chosen = self.choice(name)
+            assert chosen is not None, name
+            held[name] = self.scores_key(name, chosen.options, image_set), scores
+        columns = [[name, key] for name, (key, _) in held.items()]
+        table = np.stack([np.asarray(scores, np.float32) for _, scores in held.values()], axis=1)
+        key = key_of(columns=columns)
+        self.store.put(self.scores_group(image_set), {"scores": (key, table)}, {"columns": ("columns", columns)})
+
+    def missing_scores(self) -> list[str]:
+        """Detectors without a current choice, or without current scores on some test set."""
+        held = {s.name: self.columns(s) for s in self.study.tests}
+        return [n for n in self.detectors if self.choice(n) is None or any(n not in c for c in held.values())]
+
+    def keep_choices(self, found: Mapping[str, Chosen]) -> None:
+        values = {
+            name: (self.choice_key(name), {"options": c.options, "auroc": c.auroc, "notes": list(c.notes)})
+            for name, c in found.items()
+        }
+        self.store.put(self.choice_group, {}, values)
+
+    @property
+    def id_validation_is_read(self) -> bool:
+        return any(METHODS[name].reads_validation for name in self.detectors)
+
+    def id_validation(self) -> Outputs | None:
+        """Outputs and labels of the ID validation set, for detectors fitted to it."""
+        if self.study.id_val is None or not self.id_validation_is_read:
+            return None
+        kept = self.kept(self.study.id_val, ODIN_GRID if self.study.validations else None)
+        return Outputs(kept.take("logits"), kept.take("features"), kept.labels)
+
+
+def kept_keys(shelf: Shelf) -> dict[str, dict[str, Any]]:
+    """Set -> keys of the outputs and the scores that are kept of it, by which a report finds them."""
+    return {s.name: {"outputs": shelf.outputs_key(s), "scores": shelf.columns_key(s)} for s in shelf.study.tests}
