@@ -100,7 +100,7 @@ def test_one_message_names_all_that_is_missing(data):
         f"{data} lacks 5 of 12 sets: "
         "imagenet_train (no list benchmark_imglist/imagenet/train_imagenet.txt); "
         f"imagenet_val ({data}/benchmark_imglist/imagenet/val_imagenet.txt, line 1: "
-        "got 'a.png', expected `path label`); "
+        "got 'a.png', expected `path label`, a label from -1 to 2147483647); "
         "ssb_hard (no images_largescale/ssb_hard/n00, which benchmark_imglist/imagenet/test_ssb_hard.txt names); "
         "textures (no images_classic, which benchmark_imglist/imagenet/test_textures.txt names); "
         "mnist (no mnist/t10k-images-idx3-ubyte[.gz], no benchmark_imglist/imagenet/test_mnist.txt, "

@@ -160,6 +160,8 @@ def test_a_list_gives_paths_with_spaces_and_labels(folder, tmp_path):
         ("a.png 0\nb.png\n", r"line 2: got 'b.png', expected `path label`"),
         ("a.png cat\n", r"line 1: got 'a.png cat'"),
         ("7\n", r"line 1: got '7'"),
+        ("a.png 0\nb.png -2\n", r"line 2: got 'b.png -2', expected `path label`, a label from -1 to 2147483647"),
+        ("a.png 2147483648\n", r"line 1: got 'a.png 2147483648'"),
         ("\n \n", "is empty"),
         (b"\xff\xd8\xff\xe0 0", "cannot read the list"),
     ],
@@ -252,6 +254,15 @@ def test_lists_of_other_editors(folder, tmp_path):
     (tmp_path / "list.txt").write_bytes(content.encode())
     source = Files.from_list(tmp_path / "list.txt", folder)
     assert source.paths == ("class_1/image 0.jpg", "class_0/image\u2028 1.png") and source.labels.tolist() == [7, 2]
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_no_file_is_missing_and_never_waited_for(tmp_path, make):
+    make(tmp_path / "a.png")
+    source = Files(["a.png"], [-1], tmp_path)
+    assert source.sizes.tolist() == [-1]
+    with pytest.raises(BadImage, match=r"a\.png: not a file"):
+        source.open(0)
 
 
 def test_names_that_no_file_can_have_are_bad_images(tmp_path):

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import math
 import os
+import stat
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ SUFFIXES = (
     ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
 )  # fmt: skip
 _PATHS_A_TASK = 256
+_LARGEST_LABEL = 2**31 - 1
 
 T = TypeVar("T")
 
@@ -105,7 +107,12 @@ class Files(Opens):
             try:
                 labels.append(int(label))
             except ValueError:
-                raise DataError(f"{list_file}, line {number}: got {line[:80]!r}, expected `path label`") from None
+                labels.append(-2)
+            if not -1 <= labels[-1] <= _LARGEST_LABEL:
+                raise DataError(
+                    f"{list_file}, line {number}: got {line[:80]!r}, "
+                    f"expected `path label`, a label from -1 to {_LARGEST_LABEL}"
+                )
             paths.append(path.strip(" \t"))
         if not paths:
             raise DataError(f"the list {list_file} is empty, expected `path label` a line")
@@ -210,6 +217,8 @@ def _stat(path: str) -> tuple[int, int, int]:
     try:
         found = os.stat(path)
     except (OSError, ValueError):  # ValueError: a name with a zero byte
+        return -1, -1, -1
+    if not stat.S_ISREG(found.st_mode):
         return -1, -1, -1
     return found.st_size, found.st_dev, found.st_ino
 

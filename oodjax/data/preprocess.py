@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import io
 import math
+import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +40,8 @@ def decode(source: str | Path | bytes) -> Image.Image:
     """
     name = f"encoded image of {len(source)} bytes" if isinstance(source, bytes) else str(source)
     try:
+        if not isinstance(source, bytes) and not stat.S_ISREG(os.stat(source).st_mode):
+            raise OSError("not a file")  # a pipe would be waited for
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             return to_rgb(image)
     except UnidentifiedImageError:
