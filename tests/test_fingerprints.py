@@ -177,11 +177,21 @@ def make(strength, extra=None):
 
 def test_closures_defaults_and_bound_arguments_count_by_value():
     things = [
-        make(0.5), make(0.25), make(0.5, np.arange(3)), make(0.5, np.arange(3.0)), make(0.5, {"a": [1, (2, None)]}),
-        make(0.5, make(1)), make(0.5, make(2)), make(0.5, jnp.ones(2)), make(0.5, {1, 2}), make(0.5, "x"),
-        functools.partial(make, 0.5), functools.partial(make, 0.25), functools.partial(make, 0.5, extra=1),
+        make(0.5),
+        make(0.25),
+        make(0.5, np.arange(3)),
+        make(0.5, np.arange(3.0)),
+        make(0.5, {"a": [1, (2, None)]}),
+        make(0.5, make(1)),
+        make(0.5, make(2)),
+        make(0.5, jnp.ones(2)),
+        make(0.5, {1, 2}),
+        make(0.5, "x"),
+        functools.partial(make, 0.5),
+        functools.partial(make, 0.25),
+        functools.partial(make, 0.5, extra=1),
         *[lambda x, by=by: x + by for by in (1, 2)],
-    ]  # fmt: skip
+    ]
     assert len({source_fingerprint(thing) for thing in things}) == len(things)
     assert source_fingerprint(make(0.5, jnp.ones(2))) == source_fingerprint(make(0.5, np.ones(2, np.float32)))
     both = [functools.partial(make, extra=1, strength=2), functools.partial(make, strength=2, extra=1)]
@@ -252,8 +262,14 @@ def test_a_version_stands_in_for_a_source_that_cannot_be_read():
     assert source_fingerprint(with_source) != before
 
 
-@pytest.mark.parametrize("thing, reason", [(np.sin, "sin is no Python code"), (len, "len is no Python code"),
-                                           (make(0.5, object()), "object is no Python code")])  # fmt: skip
+@pytest.mark.parametrize(
+    "thing, reason",
+    [
+        (np.sin, "sin is no Python code"),
+        (len, "len is no Python code"),
+        (make(0.5, object()), "object is no Python code"),
+    ],
+)
 def test_what_cannot_be_described_is_named(thing, reason):
     with pytest.raises(ValueError, match=f"no fingerprint: .*{reason}"):
         source_fingerprint(thing)

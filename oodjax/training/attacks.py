@@ -43,9 +43,15 @@ class PGD:
         set_whole(self, "steps", 1)
 
     def __call__(
-        self, graphdef: Any, state: Any, images: jax.Array, targets: jax.Array, key: jax.Array, mean: jax.Array,
+        self,
+        graphdef: Any,
+        state: Any,
+        images: jax.Array,
+        targets: jax.Array,
+        key: jax.Array,
+        mean: jax.Array,
         std: jax.Array,
-    ) -> jax.Array:  # fmt: skip
+    ) -> jax.Array:
         """See `attack`."""
         radius, length = jnp.float32(self.eps), jnp.float32(self.step_size)
         is_l2 = jnp.asarray(self.norm == "l2")
@@ -54,9 +60,18 @@ class PGD:
 
 @partial(jax.jit, static_argnames="graphdef")
 def attack(
-    graphdef: Any, state: Any, images: jax.Array, targets: jax.Array, key: jax.Array, is_l2: jax.Array, eps: jax.Array,
-    step_size: jax.Array, steps: jax.Array, mean: jax.Array, std: jax.Array,
-) -> jax.Array:  # fmt: skip
+    graphdef: Any,
+    state: Any,
+    images: jax.Array,
+    targets: jax.Array,
+    key: jax.Array,
+    is_l2: jax.Array,
+    eps: jax.Array,
+    step_size: jax.Array,
+    steps: jax.Array,
+    mean: jax.Array,
+    std: jax.Array,
+) -> jax.Array:
     """Images that raise the cross entropy; one program for every norm and strength.
 
     Args:

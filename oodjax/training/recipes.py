@@ -141,9 +141,13 @@ RECIPES: dict[str, Recipe] = {
         Recipe("label_smoothing", "improved", label_smoothing=0.1),
         Recipe("ema", "improved", ema_decay=0.99),
         Recipe(
-            "torchvision2", "improved", epochs=40, label_smoothing=0.1, ema_decay=0.99,
+            "torchvision2",
+            "improved",
+            epochs=40,
+            label_smoothing=0.1,
+            ema_decay=0.99,
             augment=("shift", "mixup_or_cutmix"),
         ),
         Recipe("random_filters", "freezing", freeze="spatial_filters"),
     )
-}  # fmt: skip
+}

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
@@ -55,9 +56,15 @@ class Pixels(NamedTuple):
 
 
 def train(
-    recipe: Recipe, config: ResNetConfig, images: np.ndarray, labels: np.ndarray, mean: Any, std: Any, seed: int = 0,
+    recipe: Recipe,
+    config: ResNetConfig,
+    images: ArrayLike,
+    labels: ArrayLike,
+    mean: ArrayLike,
+    std: ArrayLike,
+    seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
-) -> nnx.State:  # fmt: skip
+) -> nnx.State:
     """A network trained from nothing; the same arguments give the same weights on the same machine.
 
     Args:
