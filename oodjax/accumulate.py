@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Bool
 
 from oodjax.outputs import Outputs
 
@@ -52,7 +53,7 @@ class Accumulator:
 
 
 def init(
-    outputs: Outputs, mask: jax.Array, needs: frozenset[str] | None = None, axes: tuple[str, ...] = ()
+    outputs: Outputs, mask: Bool[jax.Array, " n"], needs: frozenset[str] | None = None, axes: tuple[str, ...] = ()
 ) -> Accumulator:
     """An empty accumulator for outputs of these shapes, its origin the mean feature of the rows where mask holds.
 
@@ -82,7 +83,7 @@ def init(
     )  # fmt: skip
 
 
-def update(state: Accumulator, outputs: Outputs, mask: jax.Array) -> Accumulator:
+def update(state: Accumulator, outputs: Outputs, mask: Bool[jax.Array, " n"]) -> Accumulator:
     """Adds the rows of `outputs` where `mask` (n,) is true, whatever the others hold.
 
     Pure; labels must lie in 0..K-1 where `mask` is true.

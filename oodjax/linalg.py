@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float64
 from scipy.linalg import eigh
 
 # The least variance that counts, as a share of the largest. Sums of float32 products are exact to about float32's
@@ -15,7 +16,9 @@ FROM_ROWS = 1e-10
 NOISE = 16  # a sum of equal rows shows up to 8 times the rounding
 
 
-def whitening(covariance: np.ndarray, cutoff: float = FROM_SUMS, scale: float = 0.0) -> np.ndarray:
+def whitening(
+    covariance: Float64[np.ndarray, "D D"], cutoff: float = FROM_SUMS, scale: float = 0.0
+) -> Float64[np.ndarray, "D D"]:
     """(D, D) W with W W' the pseudo-inverse of `covariance`: |W'x|^2 is the squared Mahalanobis length of x.
 
     Directions whose variance is below `cutoff` times the largest, or times `scale` where that is larger, are left
@@ -29,7 +32,7 @@ def whitening(covariance: np.ndarray, cutoff: float = FROM_SUMS, scale: float = 
     return vectors * factors
 
 
-def largest_variance(covariance: np.ndarray) -> float:
+def largest_variance(covariance: Float64[np.ndarray, "D D"]) -> float:
     """The variance along the first principal direction."""
     last = len(covariance) - 1
     return float(eigh(covariance, eigvals_only=True, subset_by_index=(last, last))[0])

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Float, Int
 
 BLOCK = 16_384
 MANY = 256  # neighbours, from which on larger blocks pay: a block's own top k is a sort
@@ -56,7 +57,7 @@ class StreamedBank:
 DeviceBank = jax.Array | ShardedBank | StreamedBank
 
 
-def normalize(features: jax.Array) -> jax.Array:
+def normalize(features: Float[jax.Array, "n D"]) -> Float[jax.Array, "n D"]:
     """(n, D) rows at unit L2 length; an all-zero row stays zero."""
     # The largest magnitude goes first, so that squares of large features do not overflow.
     scale = jnp.abs(features).max(axis=-1, keepdims=True)
@@ -69,7 +70,7 @@ def normalize(features: jax.Array) -> jax.Array:
 # Where a bank lies
 
 
-def place_bank(features: np.ndarray, mesh: Mesh | None = None, room: float | None = None) -> DeviceBank:
+def place_bank(features: Float[np.ndarray, "m D"], mesh: Mesh | None = None, room: float | None = None) -> DeviceBank:
     """The bank's rows at unit length where searches read them.
 
     On the device; over the devices of `mesh` where there are several; or, where a device has no room for its part
@@ -142,7 +143,9 @@ def replicate(tree: Any, sharding: NamedSharding) -> Any:
 # Searching
 
 
-def nearest(queries: jax.Array, bank: DeviceBank, k: int, block: int | None = None) -> tuple[jax.Array, jax.Array]:
+def nearest(
+    queries: Float[jax.Array, "n D"], bank: DeviceBank, k: int, block: int | None = None
+) -> tuple[Float[jax.Array, "n k"], Int[jax.Array, "n k"]]:
     """The k bank rows with the largest inner product with each query, best first; of equal ones the first rows.
 
     One pass over the bank in blocks with a running top-k: memory is n x (block + k), whatever the bank's size. Over a
@@ -188,7 +191,9 @@ def take(bank: DeviceBank, indices: jax.Array) -> jax.Array:
 
 
 @partial(jax.jit, static_argnames=("k", "block"))
-def _plain(queries: jax.Array, bank: jax.Array, k: int, block: int) -> tuple[jax.Array, jax.Array]:
+def _plain(
+    queries: Float[jax.Array, "n D"], bank: Float[jax.Array, "m D"], k: int, block: int
+) -> tuple[Float[jax.Array, "n k"], Int[jax.Array, "n k"]]:
     return _blocks(queries, partial(jax.lax.dynamic_slice_in_dim, bank), bank.shape[0], k, block)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Float, Float64, Int
 
 from oodjax import moments
 from oodjax.accumulate import SUMS, Accumulator, Array, merge, merge_accumulators, start, step
@@ -193,17 +194,17 @@ class TrainStatistics:
         )
 
     @cached_property
-    def mean(self) -> np.ndarray:
+    def mean(self) -> Float64[np.ndarray, " D"]:
         """(D,) mean feature."""
         return self.origin + self.label_sums.sum(axis=0) / self.count
 
     @cached_property
-    def class_means(self) -> np.ndarray:
+    def class_means(self) -> Float64[np.ndarray, "K D"]:
         """(K, D) mean feature by label; the global mean for a class without samples."""
         return self._means(self.label_sums, self.label_counts, np.broadcast_to(self.mean, self.label_sums.shape))
 
     @cached_property
-    def correct_means(self) -> np.ndarray:
+    def correct_means(self) -> Float64[np.ndarray, "K D"]:
         """(K, D) mean feature of the correctly classified of a class; `class_means` where there is none."""
         return self._means(self.correct_sums, self.correct_counts, self.class_means)
 
@@ -212,7 +213,7 @@ class TrainStatistics:
         return np.where(counts[:, None] > 0, means, fallback)
 
     @cached_property
-    def centers(self) -> tuple[np.ndarray, np.ndarray]:
+    def centers(self) -> tuple[Float64[np.ndarray, " D"], Float64[np.ndarray, "K D"]]:
         """`mean` and `class_means` to the digits of the covariances: from the rows where those are."""
         if not self.from_rows:
             return self.mean, self.class_means
@@ -221,7 +222,7 @@ class TrainStatistics:
         return mean, np.where(self.label_counts[:, None] > 0, means, mean)
 
     @cached_property
-    def total_covariance(self) -> np.ndarray:
+    def total_covariance(self) -> Float64[np.ndarray, "D D"]:
         """(D, D) covariance of the features about their mean, divided by n."""
         if self.from_rows:
             return moments.covariance(self.features, self.centers[0][None], np.zeros_like(self.labels))
@@ -229,7 +230,7 @@ class TrainStatistics:
         return self.second / self.count - np.outer(offset, offset)
 
     @cached_property
-    def within_covariance(self) -> np.ndarray:
+    def within_covariance(self) -> Float64[np.ndarray, "D D"]:
         """(D, D) covariance of the features about their class means, divided by n."""
         if self.from_rows:
             return moments.covariance(self.features, self.centers[1], self.labels)
@@ -243,7 +244,7 @@ class TrainStatistics:
         return FROM_ROWS if self.from_rows else FROM_SUMS
 
     @cached_property
-    def within_whitening(self) -> np.ndarray:
+    def within_whitening(self) -> Float64[np.ndarray, "D D"]:
         """(D, D) that whitens features within their classes; see `oodjax.linalg.whitening`."""
         return whitening(self.within_covariance, self.cutoff, scale=largest_variance(self.total_covariance))
 
@@ -254,7 +255,7 @@ class TrainStatistics:
         origin = (-np.linalg.pinv(kernel.T) @ bias).astype(np.float32).astype(np.float64)  # what a device subtracts
         return Spectrum.of(origin, self.second_moment(origin), self.cutoff)
 
-    def second_moment(self, center: np.ndarray) -> np.ndarray:
+    def second_moment(self, center: Float[np.ndarray, " D"]) -> Float64[np.ndarray, "D D"]:
         """(D, D) mean outer product of (feature - center)."""
         offset = self.centers[0] - center
         return self.total_covariance + np.outer(offset, offset)
@@ -292,7 +293,7 @@ class TrainStatistics:
         """What detectors of one method derive from these statistics and share, by the method's name."""
         return {}
 
-    def bank_subset(self, size: int) -> np.ndarray:
+    def bank_subset(self, size: int) -> Int[np.ndarray, " size"]:
         """Indices of `size` pseudo-random bank rows: those with the smallest keys, whatever the bank's order."""
         return np.argsort(self.keys, kind="stable")[:size]
 

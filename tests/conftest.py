@@ -1,6 +1,13 @@
-"""Every test runs with strict dtype promotion and explicit broadcasting, so that no precision is lost unnoticed."""
+"""Every test runs with strict dtype promotion and explicit broadcasting, so that no precision is lost unnoticed.
+
+Annotated shapes are checked on every call of the modules in `shapes.MODULES`.
+"""
 
 import jax
+import shapes
+from jaxtyping import install_import_hook
+
+install_import_hook([f"oodjax.{name}" for name in shapes.MODULES], "shapes.check")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

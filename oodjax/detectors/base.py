@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from oodjax.accumulate import STATISTICS
 from oodjax.arrays import describe, is_number, is_whole
@@ -168,7 +169,7 @@ class Detector:
         widths = tuple((name, stats.widths[name]) for name in self.needs if name in stats.widths)
         return dataclasses.replace(self, settings=tuple(options.items()), params=params, widths=widths)
 
-    def score(self, outputs: Outputs) -> jax.Array:
+    def score(self, outputs: Outputs) -> Float[jax.Array, " n"]:
         """(n,) float32 scores, higher = more in-distribution.
 
         Raises:
@@ -182,7 +183,7 @@ class Detector:
         return _score_one(self, outputs.replace(**unread))
 
 
-def score_all(points: Sequence[Detector], outputs: Outputs) -> jax.Array:
+def score_all(points: Sequence[Detector], outputs: Outputs) -> Float[jax.Array, "n points"]:
     """(n, len(points)) scores of many fitted detectors; points of one method in a row share their work. Traceable."""
     require_outputs(outputs, "score_all")
     if not points or len(outputs) == 0:
@@ -208,7 +209,7 @@ def score_all(points: Sequence[Detector], outputs: Outputs) -> jax.Array:
 
 
 @jax.jit
-def _score_one(point: Detector, outputs: Outputs) -> jax.Array:
+def _score_one(point: Detector, outputs: Outputs) -> Float[jax.Array, " n"]:
     return score_all((point,), outputs)[:, 0]
 
 
@@ -221,11 +222,11 @@ def _check_shapes(point: Detector, outputs: Outputs) -> None:
             raise ValueError(f"{point.name}: Outputs.{name} has shape ({got}), in training it had ({want})")
 
 
-def dot(a: jax.Array, b: jax.Array) -> jax.Array:
+def dot(a: Float[jax.Array, "n d"], b: Float[jax.Array, "d m"]) -> Float[jax.Array, "n m"]:
     return jnp.matmul(a, b, precision="highest")
 
 
-def kth_largest(values: jax.Array, k: int) -> jax.Array:
+def kth_largest(values: Float[jax.Array, "n d"], k: int) -> Float[jax.Array, " n"]:
     """(n, d) -> (n,) the k-th largest of each row, exactly, by bisection over the bits of float32: no sort.
 
     Each of 32 steps fixes one bit by counting the entries at or above a candidate, which is many times faster than

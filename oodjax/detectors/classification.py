@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 from scipy.special import logsumexp
 
 from oodjax.arrays import class_indices, is_number
@@ -27,7 +28,7 @@ SMALLEST = 1e-20  # GEN's sums are continued below, where powers would underflow
 FLAT = 0.05  # probabilities this close to 1 / K take KLM's form that does not cancel there
 
 
-def msp_score(params: Any, outputs: Outputs) -> jax.Array:
+def msp_score(params: Any, outputs: Outputs) -> Float[jax.Array, " n"]:
     """Largest softmax probability (Hendrycks and Gimpel, ICLR 2017), in 0 to infinity.
 
     Deviations: the probability p is given as log(p / mean of the others), the same order without float32's rounding
@@ -36,12 +37,12 @@ def msp_score(params: Any, outputs: Outputs) -> jax.Array:
     return confidence(outputs.logits)
 
 
-def mls_score(params: Any, outputs: Outputs) -> jax.Array:
+def mls_score(params: Any, outputs: Outputs) -> Float[jax.Array, " n"]:
     """Largest logit (Hendrycks et al., ICML 2022). Deviations: none."""
     return outputs.logits.max(axis=-1)
 
 
-def ebo_score(params: Any, outputs: Outputs) -> jax.Array:
+def ebo_score(params: Any, outputs: Outputs) -> Float[jax.Array, " n"]:
     """Energy at temperature 1 (Liu et al., NeurIPS 2020, eq. 4, negated). Deviations: none."""
     return energy(outputs.logits)
 
@@ -59,7 +60,7 @@ def odin_check(temperature: float, noise: float, temperatures: tuple, noises: tu
 
 def odin_score(
     params: Any, outputs: Outputs, temperature: float, noise: float, temperatures: tuple, noises: tuple
-) -> jax.Array:
+) -> Float[jax.Array, " n"]:
     """ODIN (Liang et al., ICLR 2018, eqs. 1-3), looked up in `Outputs.odin`, which `oodjax.odin_scores` fills.
 
     `temperatures` and `noises` name the axes of that array; the study's grid by default. Deviations: the form of the
@@ -107,7 +108,7 @@ def _best_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return spread * float(np.exp(-found.x))
 
 
-def tempscale_score(params: dict, outputs: Outputs) -> jax.Array:
+def tempscale_score(params: dict, outputs: Outputs) -> Float[jax.Array, " n"]:
     """Largest softmax probability at the temperature that minimises the validation NLL (Guo et al., ICML 2017).
 
     Deviations: the exact optimum is found, within 1e-3 to 1e3 times the mean standard deviation of a validation
@@ -128,7 +129,7 @@ def klm_fit(stats: TrainStatistics, validation: Outputs | None) -> dict:
     return {"logs": logs, "against_uniform": against_uniform, "from_uniform": -against_uniform.mean(axis=1)}
 
 
-def klm_score(params: dict, outputs: Outputs) -> jax.Array:
+def klm_score(params: dict, outputs: Outputs) -> Float[jax.Array, " n"]:
     """- min_c KL(p || d_c), d_c the mean softmax of the samples predicted c (Hendrycks et al., ICML 2022, sec. 4).
 
     A p next to uniform is taken as (1 + x) / K: the terms that are linear in x, which cancel, are left out.
@@ -158,7 +159,7 @@ def gen_cap(stats: TrainStatistics, options: Any) -> dict:
     return {**options, "top_m": min(options["top_m"], stats.classes)}
 
 
-def gen_score_many(points: list, outputs: Outputs) -> jax.Array:
+def gen_score_many(points: list, outputs: Outputs) -> Float[jax.Array, "n points"]:
     """- sum over the M largest p of (p (1 - p))^gamma (Liu et al., CVPR 2023, eq. 5).
 
     Powers are taken of logarithms, and 1 - p of the largest p is the sum of the others, so that neither a tiny p

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from oodjax.detectors.base import Method, check_count, dot, register
 from oodjax.linalg import whitening
@@ -24,7 +25,7 @@ def _class_gaussians(stats: TrainStatistics) -> dict:
     return {"center": center, "within": stats.within_whitening, "class_means": means}
 
 
-def _nearest_class(centred: jax.Array, params: dict) -> jax.Array:
+def _nearest_class(centred: Float[jax.Array, "n D"], params: dict) -> Float[jax.Array, " n"]:
     """(n, D) -> (n,) squared distance to the nearest class mean; taken directly, since products of far ones cancel."""
     whitened, means = dot(centred, params["within"]), params["class_means"]
     nearest_mean = means[jnp.argmin((means**2).sum(axis=-1)[None, :] - 2 * dot(whitened, means.T), axis=-1)]
@@ -35,7 +36,7 @@ def mds_fit(stats: TrainStatistics, validation: Outputs | None) -> dict:
     return _class_gaussians(stats)
 
 
-def mds_score(params: dict, outputs: Outputs) -> jax.Array:
+def mds_score(params: dict, outputs: Outputs) -> Float[jax.Array, " n"]:
     """- the smallest squared Mahalanobis distance to a class mean (Lee et al., NeurIPS 2018, eq. 2).
 
     Class means by label, one covariance shared by the classes, divided by n. Features are whitened once.
@@ -52,7 +53,7 @@ def rmds_fit(stats: TrainStatistics, validation: Outputs | None) -> dict:
     return {**gaussians, "total": total, "mean": (stats.centers[0] - gaussians["center"]) @ total}
 
 
-def rmds_score(params: dict, outputs: Outputs) -> jax.Array:
+def rmds_score(params: dict, outputs: Outputs) -> Float[jax.Array, " n"]:
     """- min_c [d_c - d_0], d_0 the distance under one Gaussian for all classes (Ren et al., 2021, eq. 3).
 
     Deviations: pseudo-inverses as in `mds`.
@@ -80,7 +81,7 @@ def knn_fit(stats: TrainStatistics, validation: Outputs | None, k: int) -> dict:
     return {"bank": stats.normalized_features, "zero_rows": stats.zero_rows}
 
 
-def knn_score_many(points: list, outputs: Outputs) -> jax.Array:
+def knn_score_many(points: list, outputs: Outputs) -> Float[jax.Array, "n points"]:
     """- squared distance to the k-th nearest training feature, all at unit length (Sun et al., ICML 2022, eq. 2).
 
     One search at the largest k serves every k; the distance to the neighbour found is then taken directly, since
@@ -116,7 +117,7 @@ def she_fit(stats: TrainStatistics, validation: Outputs | None) -> dict:
     return {"patterns": stats.correct_means}
 
 
-def she_score(params: dict, outputs: Outputs) -> jax.Array:
+def she_score(params: dict, outputs: Outputs) -> Float[jax.Array, " n"]:
     """Inner product with the stored pattern of the predicted class (Zhang et al., ICLR 2023, eq. 8).
 
     The pattern is the mean feature of the class's correctly classified training samples. Deviations: a class with

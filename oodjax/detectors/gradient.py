@@ -6,13 +6,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from oodjax.detectors.base import Method, register
 from oodjax.outputs import Outputs
 from oodjax.softmax import log_against_uniform
 
 
-def gradnorm_score(params: Any, outputs: Outputs) -> jax.Array:
+def gradnorm_score(params: Any, outputs: Outputs) -> Float[jax.Array, " n"]:
     """L1 norm of d(sum_c -log p_c)/dW (Huang et al., NeurIPS 2021, eq. 3), the head's weights.
 
     The gradient is the outer product of h and K p - 1, so its L1 norm is |h|_1 |K p - 1|_1: no backward pass.

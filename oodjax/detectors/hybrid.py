@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from oodjax.detectors.base import Method, check_count, check_number, dot, kth_largest, register
 from oodjax.neighbors import nearest, normalize
@@ -91,7 +92,7 @@ def _summed_lengths(rows: jax.Array, mask: jax.Array, origin: jax.Array, basis: 
     return jnp.where(mask[:, None], jnp.sqrt(jnp.cumsum(squares, axis=1)), 0.0).sum(axis=0)
 
 
-def vim_score(params: dict, outputs: Outputs, dim: int) -> jax.Array:
+def vim_score(params: dict, outputs: Outputs, dim: int) -> Float[jax.Array, " n"]:
     """energy - alpha |R'(h - u)| (Wang et al., CVPR 2022, eqs. 5-7).
 
     u = -pinv(W')b; R spans the eigenvectors of the training features' second moment about u after the `dim`
@@ -124,7 +125,7 @@ def head_fit(stats: TrainStatistics, validation: Outputs | None, **options: Any)
     return {"head": stats.head}
 
 
-def ash_score(params: dict, outputs: Outputs, percentile: float) -> jax.Array:
+def ash_score(params: dict, outputs: Outputs, percentile: float) -> Float[jax.Array, " n"]:
     """Energy after ASH-B (Djurisic et al., ICLR 2023, alg. 2): the k largest units become sum(h)/k, the rest 0.
 
     Ties at the k-th place keep the units of lowest index. Deviations: on pooled features, as in OpenOOD.
@@ -140,7 +141,7 @@ def ash_score(params: dict, outputs: Outputs, percentile: float) -> jax.Array:
     return energy(logits)
 
 
-def scale_score(params: dict, outputs: Outputs, percentile: float) -> jax.Array:
+def scale_score(params: dict, outputs: Outputs, percentile: float) -> Float[jax.Array, " n"]:
     """Energy of the logits of h exp(r), r = sum(h) / sum of the k largest (Xu et al., ICLR 2024, eq. 6).
 
     The logits are e^r (z - b) + b: no matrix product. Deviations: |sum of the k largest| is at least 1e-6 sum |h|
@@ -163,7 +164,7 @@ def react_fit(stats: TrainStatistics, validation: Outputs | None, percentile: fl
     return {"head": stats.head, "threshold": threshold}
 
 
-def react_score(params: dict, outputs: Outputs, percentile: float) -> jax.Array:
+def react_score(params: dict, outputs: Outputs, percentile: float) -> Float[jax.Array, " n"]:
     """Energy of the logits of min(h, c), c a percentile of all training activations (Sun et al., NeurIPS 2021, eq. 4).
 
     Deviations: none.
@@ -178,7 +179,7 @@ def dice_fit(stats: TrainStatistics, validation: Outputs | None, percentile: flo
     return {"head": Head((kernel * mask).astype(np.float32), stats.head.bias)}
 
 
-def dice_score(params: dict, outputs: Outputs, percentile: float) -> jax.Array:
+def dice_score(params: dict, outputs: Outputs, percentile: float) -> Float[jax.Array, " n"]:
     """Energy of the logits of the weights that contribute most (Sun and Li, ECCV 2022, eq. 4).
 
     Kept are the entries of mean(h)_d W_dk above their percentile. Deviations: none (a sweep makes a new mask each
@@ -219,7 +220,7 @@ def nnguide_fit(stats: TrainStatistics, validation: Outputs | None, k: int, frac
     return {"bank": normalize(jnp.asarray(stats.features[chosen])) * stats.energies[chosen, None]}
 
 
-def nnguide_score(params: dict, outputs: Outputs, k: int, fraction: float) -> jax.Array:
+def nnguide_score(params: dict, outputs: Outputs, k: int, fraction: float) -> Float[jax.Array, " n"]:
     """energy times the mean of the k largest inner products with the bank (Park et al., ICCV 2023, eqs. 3-5).
 
     The bank is a seeded `fraction` of the training features at unit length times their own energy. Left open, the
@@ -244,7 +245,7 @@ def fdbd_fit(stats: TrainStatistics, validation: Outputs | None, distance_as_nor
     return {"inverse_gaps": inverse, "mean": stats.mean}
 
 
-def fdbd_score(params: dict, outputs: Outputs, distance_as_normalizer: bool) -> jax.Array:
+def fdbd_score(params: dict, outputs: Outputs, distance_as_normalizer: bool) -> Float[jax.Array, " n"]:
     """Sum of distances to the decision boundaries over a feature norm (Liu and Qin, ICML 2024, eqs. 3 and 7).
 
     sum_c |z_y - z_c| / |w_y - w_c|, y the predicted class, divided by |h - mean(h_train)|, or by |h| when

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Int
 
 from oodjax.detectors.base import Method, check_count, register
 from oodjax.outputs import HOW_TO_GET, Outputs
@@ -48,7 +49,7 @@ def gram_fit(stats: TrainStatistics, validation: Outputs | None, divide_by_confi
     return {"low": bounds[0], "high": bounds[1]}
 
 
-def gram_score(params: dict, outputs: Outputs, divide_by_confidence: bool, powers: tuple) -> jax.Array:
+def gram_score(params: dict, outputs: Outputs, divide_by_confidence: bool, powers: tuple) -> Float[jax.Array, " n"]:
     """- relative deviation of the Gram row sums from their training range (Sastry and Oore, ICML 2020, eqs. 3-4).
 
     The sum over layers and `powers` of relu(lo - g)/|lo + 1e-6| + relu(g - hi)/|hi + 1e-6|, divided by the largest
@@ -66,7 +67,9 @@ def gram_score(params: dict, outputs: Outputs, divide_by_confidence: bool, power
     return -jnp.minimum(deviation, jnp.finfo(jnp.float32).max)
 
 
-def _deviation(g: jax.Array, y: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
+def _deviation(
+    g: Float[jax.Array, "n R"], y: Int[jax.Array, " n"], low: Float[jax.Array, "K R"], high: Float[jax.Array, "K R"]
+) -> Float[jax.Array, " n"]:
     """Rows of g (n, R) against the bounds (K, R) of their class y (n,) -> (n,) summed relative excess."""
     low, high = low[y], high[y]
 
@@ -76,7 +79,9 @@ def _deviation(g: jax.Array, y: jax.Array, low: jax.Array, high: jax.Array) -> j
     return (relative(low - g, low) + relative(g - high, high)).sum(axis=-1)
 
 
-def _row_by_row(g: jax.Array, y: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
+def _row_by_row(
+    g: Float[jax.Array, "n R"], y: Int[jax.Array, " n"], low: Float[jax.Array, "K R"], high: Float[jax.Array, "K R"]
+) -> Float[jax.Array, " n"]:
     """The same, a sample at a time: on a CPU the bounds' rows stay in cache, ten times faster than gathering them."""
 
     def one(pair: tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -104,7 +109,7 @@ def ats_fit(stats: TrainStatistics, validation: Outputs | None, tail: str) -> di
     return {"samples": np.sort(stats.layer_means, axis=0).T}
 
 
-def ats_score(params: dict, outputs: Outputs, tail: str) -> jax.Array:
+def ats_score(params: dict, outputs: Outputs, tail: str) -> Float[jax.Array, " n"]:
     """energy(z / T(x)), T the Fisher statistic of per-layer p-values (Krumpl et al., WACV 2024, fig. 2).
 
     Per layer a is the mean rectified activation, F = (1 + #{train <= a}) / (n + 2) its place in the training
