@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 BLOCK = 16_384
 MANY = 256  # neighbours, from which on larger blocks pay: a block's own top k is a sort
@@ -54,6 +54,7 @@ class StreamedBank:
         return np.asarray(np.memmap(self.path, "<f4", "r", shape=self.shape)[rows], np.float32)
 
 
+Array = jax.Array | np.ndarray
 DeviceBank = jax.Array | ShardedBank | StreamedBank
 
 
@@ -144,8 +145,8 @@ def replicate(tree: Any, sharding: NamedSharding) -> Any:
 
 
 def nearest(
-    queries: Float[jax.Array, "n D"], bank: DeviceBank, k: int, block: int | None = None
-) -> tuple[Float[jax.Array, "n k"], Int[jax.Array, "n k"]]:
+    queries: Float[Array, "n D"], bank: DeviceBank, k: int, block: int | None = None
+) -> tuple[jax.Array, jax.Array]:
     """The k bank rows with the largest inner product with each query, best first; of equal ones the first rows.
 
     One pass over the bank in blocks with a running top-k: memory is n x (block + k), whatever the bank's size. Over a
@@ -193,7 +194,7 @@ def take(bank: DeviceBank, indices: jax.Array) -> jax.Array:
 @partial(jax.jit, static_argnames=("k", "block"))
 def _plain(
     queries: Float[jax.Array, "n D"], bank: Float[jax.Array, "m D"], k: int, block: int
-) -> tuple[Float[jax.Array, "n k"], Int[jax.Array, "n k"]]:
+) -> tuple[jax.Array, jax.Array]:
     return _blocks(queries, partial(jax.lax.dynamic_slice_in_dim, bank), bank.shape[0], k, block)
 
 

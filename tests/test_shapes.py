@@ -14,8 +14,8 @@ from oodjax.detectors import base
 
 def test_wrong_shapes_are_found():
     features, bank = jnp.ones((3, 4)), jnp.ones((5, 4))
-    with pytest.raises(TypeCheckError, match="bank"):
-        neighbors.nearest(features, bank[:, :3], 1)
+    with pytest.raises(TypeCheckError, match="queries"):
+        neighbors.nearest(features[0], bank, 1)
     with pytest.raises(TypeCheckError, match="maps"):
         taps.gram_rows(jnp.ones((3, 4)), 2)
     with pytest.raises(TypeCheckError, match="temperatures"):
