@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from oodjax.data import ImageSet, batches, digits, drawings, epoch_order, synthetic
+from oodjax.data import ImageSet, digits, drawings, epoch_order, synthetic
 from oodjax.data.sources import Arrays
 
 
@@ -249,36 +249,6 @@ def test_a_user_names_the_category_of_an_ood_set():
 def test_wrong_fields_are_refused(changes, match):
     with pytest.raises(ValueError, match=match):
         make_set(**changes)
-
-
-@pytest.mark.parametrize(("n", "size", "count"), [(7, 3, 3), (6, 3, 2), (2, 5, 1), (0, 4, 0)])
-def test_batches_cover_every_row_once_and_pad_the_last(n, size, count):
-    images = np.arange(1, 1 + n * 12, dtype=np.uint8).reshape(n, 2, 2, 3)
-    labels = np.arange(n)
-    found = list(batches(images, labels, size))
-    assert len(found) == count
-    for batch in found:
-        assert batch.images.shape == (size, 2, 2, 3) and batch.images.dtype == np.uint8
-        assert batch.labels.dtype == np.int32 and batch.mask.dtype == bool
-        np.testing.assert_array_equal(batch.images[~batch.mask], 0)
-        np.testing.assert_array_equal(batch.labels[~batch.mask], -1)
-    if n:
-        np.testing.assert_array_equal(np.concatenate([b.images[b.mask] for b in found]), images)
-        np.testing.assert_array_equal(np.concatenate([b.labels[b.mask] for b in found]), labels)
-        assert [int(b.mask.sum()) for b in found] == [size] * (n // size) + [n % size] * (n % size > 0)
-
-
-def test_batches_follow_an_order():
-    images = np.arange(4, dtype=np.uint8).reshape(4, 1)
-    (first, second) = batches(images, np.arange(4), 2, order=np.array([2, 0, 3]))
-    assert first.images.tolist() == [[2], [0]] and second.labels.tolist() == [3, -1]
-
-
-def test_batches_refuse_at_the_call():
-    with pytest.raises(ValueError, match="batch_size: got 0"):
-        batches(np.zeros((2, 1)), np.zeros(2), 0)
-    with pytest.raises(ValueError, match=r"labels: got shape \(3,\), expected \(2,\)"):
-        batches(np.zeros((2, 1)), np.zeros(3), 1)
 
 
 def test_epoch_order_is_a_permutation_keyed_by_seed_and_epoch():

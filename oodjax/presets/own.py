@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from oodjax.data.sets import ImageSet
-from oodjax.data.sources import DataError, Source, source_of, unlabelled
+from oodjax.data.sources import DataError, Files, Source, source_of, unlabelled
 from oodjax.presets import Options
 from oodjax.presets.models import Converted, Imported
 from oodjax.study import Model, Study, StudyError
@@ -29,10 +29,12 @@ def _from_options(options: Options) -> Study:
     if missing:
         raise StudyError(f"own needs {', '.join(missing)}; or name a study file: python -m oodjax.run STUDY.toml")
     assert options.model is not None
-    sets = []
+    sets: list[ImageSet] = []
     for role, text in (("train", options.id_train), ("id_val", options.id_val), ("id_test", options.id_test)):
         if text:
-            sets.append(_set(f"{role}", role, "id", text, options, Path("."), f"--{role.replace('_', '-')}"))
+            sets.append(
+                _set(f"{role}", role, "id", text, options, Path("."), f"--{role.replace('_', '-')}", None, sets)
+            )
     if options.ood_val:
         sets.append(_set("ood_val", "ood_val", "validation", options.ood_val, options, Path("."), "--ood-val"))
     for text in options.ood:
@@ -54,14 +56,15 @@ def _from_file(options: Options) -> Study:
     except (OSError, ValueError) as error:
         raise StudyError(f"{path} cannot be read as a study file: {error}") from error
     _only(content, ("id", "ood", "models"), str(path))
-    base, sets = path.parent, []
+    base = path.parent
+    sets: list[ImageSet] = []
     tables = {name: _table(content, name, str(path)) for name in ("id", "ood", "models")}
     _only(tables["id"], (*ID_ROLES, "root"), f"{path}: [id]")
     root = _text(tables["id"], "root", f"{path}: [id]") if "root" in tables["id"] else None
     for key, role in ID_ROLES.items():
         if key in tables["id"]:
             text = _text(tables["id"], key, f"{path}: [id]")
-            sets.append(_set(f"id_{key}", role, "id", text, options, base, f"{path}: [id] {key}", root))
+            sets.append(_set(f"id_{key}", role, "id", text, options, base, f"{path}: [id] {key}", root, sets))
     for category, members in tables["ood"].items():
         for name in _table(tables["ood"], category, f"{path}: [ood]"):
             role, label = ("ood_val", "validation") if category == "validation" else ("ood_test", category)
@@ -95,13 +98,24 @@ def _model(name: str, entry: Mapping[str, Any], text: str, base: Path, kind: str
 
 
 def _set(
-    name: str, role: str, category: str, text: str, options: Options, base: Path, where: str, root: str | None = None
+    name: str,
+    role: str,
+    category: str,
+    text: str,
+    options: Options,
+    base: Path,
+    where: str,
+    root: str | None = None,
+    former: Sequence[ImageSet] = (),
 ) -> ImageSet:
+    """One set; the class folders of the `former` ID sets number its own."""
     source: Source
+    classes = next((s.source.class_names for s in former if isinstance(s.source, Files) and s.source.class_names), ())
     try:
         listed = base / Path(text).expanduser()
         above = (root or options.root) if not text.startswith("tfds:") and listed.is_file() else None
-        source = source_of(text, above, base, hash_content=options.hash_content, data_dir=options.data)
+        content = options.hash_content
+        source = source_of(text, above, base, class_names=classes, hash_content=content, data_dir=options.data)
         if role.startswith("ood"):
             source = unlabelled(source)
         elif len(source) and source.labels.min() < 0:
