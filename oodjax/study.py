@@ -80,14 +80,14 @@ class Study:
     def __post_init__(self) -> None:
         def check(name: str, value: Any, holds: bool, possible: str) -> None:
             if not holds:
-                raise StudyError(f"{name} must be {possible}, got {value!r}")
+                raise StudyError(f"{name} must {possible}, got {value!r}")
 
-        check("precision", self.precision, self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
-        check("batch_size", self.batch_size, 1 <= self.batch_size <= 65_536, "in 1..65536")
-        check("seed", self.seed, 0 <= self.seed < 2**32, f"in 0..{2**32 - 1}")
-        check("bank_fraction", self.bank_fraction, 0 < self.bank_fraction <= 1, "in (0, 1]")
-        check("fleet", self.fleet, self.fleet >= 0, "auto or at least 1")
-        check("on_bad_image", self.on_bad_image, self.on_bad_image in ("stop", "skip"), "stop or skip")
+        check("precision", self.precision, self.precision in PRECISIONS, f"be one of {', '.join(PRECISIONS)}")
+        check("batch size", self.batch_size, self.batch_size >= 1, "be at least 1")
+        check("seed", self.seed, 0 <= self.seed < 2**32, f"lie in 0..{2**32 - 1}")
+        check("bank fraction", self.bank_fraction, 0 < self.bank_fraction <= 1, "lie in (0, 1]")
+        check("fleet", self.fleet, self.fleet >= 0, "be auto or at least 1")
+        check("on bad image", self.on_bad_image, self.on_bad_image in ("stop", "skip"), "be stop or skip")
         for role, most in (("train", 1), ("id_val", 1), ("id_test", 1)):
             if len(self._of(role)) > most:
                 raise StudyError(f"a study has one {role} set, got {', '.join(s.name for s in self._of(role))}")

@@ -54,7 +54,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "theirs", ["results.csv", "models.csv", "run.json", "report/index.html", "report/report.json", "units", "report"]
+    "theirs", ["results.csv", "models.csv", "run.json", "report/index.html", "report/report.json", "store", "report"]
 )
 def test_a_foreign_file_is_found_before_anything_is_made(theirs, tmp_path, capsys):
     (tmp_path / theirs).parent.mkdir(exist_ok=True)

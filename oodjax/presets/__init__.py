@@ -53,7 +53,7 @@ class Options:
         return {
             "precision": self.precision,
             "seed": self.seed,
-            "batch_size": self.batch_size or batch_size,
+            "batch_size": batch_size if self.batch_size is None else self.batch_size,
             "bank_fraction": self.bank_fraction,
             "fast_pixels": self.fast_pixels,
             "on_bad_image": self.on_bad_image,
