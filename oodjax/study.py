@@ -19,6 +19,11 @@ class StudyError(ValueError):
     """A study that cannot be run as asked; the message names what was given and what is possible."""
 
 
+def check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**32:
+        raise StudyError(f"seed must lie in 0..{2**32 - 1}, got {seed}")
+
+
 class Model(Protocol):
     """One model of a study: a checkpoint on disk, a recipe to train, or the user's own function."""
 
@@ -84,7 +89,7 @@ class Study:
 
         check("precision", self.precision, self.precision in PRECISIONS, f"be one of {', '.join(PRECISIONS)}")
         check("batch size", self.batch_size, self.batch_size >= 1, "be at least 1")
-        check("seed", self.seed, 0 <= self.seed < 2**32, f"lie in 0..{2**32 - 1}")
+        check_seed(self.seed)
         check("bank fraction", self.bank_fraction, 0 < self.bank_fraction <= 1, "lie in (0, 1]")
         check("fleet", self.fleet, self.fleet >= 0, "be auto or at least 1")
         check("on bad image", self.on_bad_image, self.on_bad_image in ("stop", "skip"), "be stop or skip")

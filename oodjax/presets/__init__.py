@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 
-from oodjax.study import Study, StudyError
+from oodjax.study import Study, StudyError, check_seed
 
 NAMES = ("digits", "cifar10", "imagenet", "own")
 
@@ -69,4 +69,5 @@ def make(name: str, options: Options) -> Study:
     """
     if name not in NAMES:
         raise StudyError(f"unknown preset {name!r}; there are: {', '.join(NAMES)}, or the path of a study file (.toml)")
+    check_seed(options.seed)  # before it makes data
     return import_module(f"oodjax.presets.{name}").study(options)
