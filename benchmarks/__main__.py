@@ -1,4 +1,4 @@
-"""python -m benchmarks [--parts extraction odin scoring reading] [--out FILE]: ratios measured in one run, as JSON."""
+"""python -m benchmarks [--parts PART ...] [--out FILE]: ratios measured in one run, as JSON."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any
 
 import jax
 
-from benchmarks import extraction, reading, scoring
+from benchmarks import extraction, fitting, reading, scoring
 
-PARTS = ("extraction", "odin", "scoring", "reading")
+PARTS = ("extraction", "odin", "scoring", "reading", "fitting")
 
 
 def main() -> None:
@@ -44,6 +44,8 @@ def main() -> None:
         report["scoring"] = scoring.run(options.samples)
     if "reading" in options.parts:
         report["reading"] = reading.run(options.repeats)
+    if "fitting" in options.parts:
+        report["fitting"] = fitting.run(options.repeats)
     text = json.dumps(report, indent=2)
     print(text)
     if options.out is not None:

@@ -14,7 +14,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float
 
 BLOCK = 16_384
-MANY = 256  # neighbours, from which on larger blocks pay: a block's own top k is a sort
+# Above so many neighbours larger blocks pay, since each block's own top k is a sort; XLA copies a block before it
+# multiplies, so a block is held to so many numbers.
+MANY, NUMBERS = 256, 2**25
 
 
 @jax.tree_util.register_dataclass
@@ -165,7 +167,7 @@ def nearest(
     m = bank.shape[0]
     if not 1 <= k <= m:
         raise ValueError(f"k must be between 1 and the bank's {m} rows, got {k}")
-    block = block or (BLOCK if k <= MANY else 4 * BLOCK)
+    block = block or (BLOCK if k <= MANY else min(4 * BLOCK, max(BLOCK, NUMBERS // bank.shape[1])))
     if isinstance(bank, StreamedBank):
         return _streamed(queries, bank, k, block)
     if isinstance(bank, ShardedBank):

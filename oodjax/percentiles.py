@@ -11,7 +11,8 @@ from oodjax.accumulate import Array
 
 SLOTS = 2**20  # of the histogram that stands in for values which are gone
 HALF = 2**16  # a float32's leading bits, and the bits that remain
-BLOCK = 2**22  # values at a time
+BLOCK = 2**20  # values at a time
+_BY_VALUE = np.r_[HALF - 1 : HALF // 2 - 1 : -1, 0 : HALF // 2]  # the leading halves of negative values come first
 
 
 class Percentiles:
@@ -44,27 +45,30 @@ class Percentiles:
     def _leading(self) -> np.ndarray:
         """Counts by the leading 16 bits, ascending with the value."""
         counts = np.zeros(HALF, np.int64)
-        for codes in self._codes():
-            counts += np.bincount(codes >> 16, minlength=HALF)
-        return counts
+        for leading, _ in self._halves():
+            counts += np.bincount(leading, minlength=HALF)
+        return counts[_BY_VALUE]
 
     def _look_into(self, slots: set[int]) -> None:
         if not slots:
             return
-        number = np.zeros(HALF, np.int64)
         ordered = sorted(slots)
-        number[ordered] = np.arange(1, len(ordered) + 1)
-        counts = np.zeros((len(ordered) + 1) * HALF, np.int64)
-        for codes in self._codes():
-            which = number[codes >> 16]
-            inside = which > 0
-            counts += np.bincount(which[inside] * HALF + (codes[inside] & 0xFFFF), minlength=len(counts))
-        self._remaining |= dict(zip(ordered, counts.reshape(-1, HALF)[1:], strict=True))
+        number = np.full(HALF, -1, np.int16)  # of each leading half, -1 where nobody looks
+        number[_BY_VALUE[ordered]] = np.arange(len(ordered))
+        counts = np.zeros(len(ordered) * HALF, np.int64)
+        for leading, rest in self._halves():
+            which = number[leading]
+            inside = np.flatnonzero(which >= 0)
+            counts += np.bincount(which[inside].astype(np.int64) * HALF + rest[inside], minlength=len(counts))
+        for slot, found in zip(ordered, counts.reshape(-1, HALF), strict=True):
+            self._remaining[slot] = found[::-1] if slot < HALF // 2 else found  # bits of negative values descend
 
-    def _codes(self) -> Iterator[np.ndarray]:
+    def _halves(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Block by block the leading 16 bits and the others, as they are."""
         rows = max(1, BLOCK // max(1, self._values.shape[1]))
         for i in range(0, len(self._values), rows):
-            yield ascending(np.asarray(self._values[i : i + rows], np.float32).ravel())
+            bits = np.ascontiguousarray(self._values[i : i + rows], np.float32).ravel().view(np.uint32)
+            yield (bits >> np.uint32(16)).astype(np.uint16), bits.astype(np.uint16)
 
 
 def _value(slot: int, counts: np.ndarray, rank: int) -> float:
