@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from itertools import combinations
@@ -278,3 +279,54 @@ def test_a_step_moves_nothing_between_devices(eight):
 
 def test_a_snapshot_of_other_devices_is_refused(eight):
     assert "the sums of 1 devices, this process has 8" in eight[1]["refusal"]
+
+
+HOST_PROGRAM = """
+import sys
+import numpy as np, jax
+process = int(sys.argv[1])
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.distributed.initialize("localhost:" + sys.argv[2], 2, process)
+sys.path.insert(0, {tests!r})
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from test_accumulate import batches, outputs
+from oodjax import accumulate
+from oodjax.accumulate import from_arrays, merge, to_arrays
+
+mesh = Mesh(np.array(jax.devices()), ("batch",))
+assert mesh.size == 4 and len(mesh.local_devices) == 2
+split = NamedSharding(mesh, PartitionSpec("batch"))
+state = None
+for i, (part, mask) in enumerate(batches(outputs(process))):  # each host reads images of its own
+    part, mask = jax.tree.map(lambda x: jax.make_array_from_process_local_data(split, np.asarray(x)), (part, mask))
+    state = accumulate.start_sharded(part, mask, mesh) if state is None else state
+    state = accumulate.step_sharded(state, part, mask, mesh)
+    if i == 3:
+        state = from_arrays(to_arrays(state), mesh)
+np.savez({out!r} + sys.argv[1], **to_arrays(merge(state)))
+"""
+
+
+def test_two_hosts_sum_what_one_does(tmp_path):
+    """Each its own images on two devices, interrupted in between; what they save joins to the union."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = str(probe.getsockname()[1])
+    here = Path(__file__).parent
+    program = HOST_PROGRAM.format(tests=str(here), out=str(tmp_path / "host"))
+    flags = FLAGS.replace("count=8", "count=2")
+    env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    env["PYTHONPATH"] = os.pathsep.join([str(here.parent), env.get("PYTHONPATH", "")])
+    command = [sys.executable, "-c", program]
+    hosts = [
+        subprocess.Popen([*command, str(i), port], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for i in range(2)
+    ]
+    said = [host.communicate()[0] for host in hosts]
+    assert [host.returncode for host in hosts] == [0, 0], said
+    states = [from_arrays(dict(np.load(tmp_path / f"host{i}.npz"))) for i in range(2)]
+    np.testing.assert_array_equal(states[0].origin, states[1].origin)  # the first batch's mean, over both hosts
+    got = merge_accumulators(states)
+    want = merge(swept([*batches(outputs(0)), *batches(outputs(1))], origin=got.origin))
+    np.testing.assert_allclose(got.softmax_sums, want.softmax_sums, rtol=1e-6)
+    assert_same(dataclasses.replace(got, softmax_sums=want.softmax_sums), want, rtol=1e-12)
