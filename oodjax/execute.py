@@ -17,7 +17,7 @@ from oodjax import detectors, memory
 from oodjax.data.sets import ImageSet
 from oodjax.detectors import METHODS, Detector
 from oodjax.devices import Devices
-from oodjax.extract import forward, odin_axes, pixels_of
+from oodjax.forward import forward, odin_axes, pixels_of
 from oodjax.outputs import Head, Outputs
 from oodjax.passes import Counts, Fold, Keep, Member, Points, Task, batches_of, run_pass
 from oodjax.scoring import Chosen, candidates, fit, in_pass, score_detector

@@ -8,15 +8,15 @@ from typing import Any
 from oodjax.data.sets import ImageSet
 from oodjax.detectors import METHODS
 from oodjax.detectors.base import Method
-from oodjax.extract import Points
 from oodjax.fingerprints import package_code, source_fingerprint
+from oodjax.forward import Points
 from oodjax.store import key_of
 from oodjax.study import Study
 
 FORWARD = (
     "data/loader.py",
     "data/preprocess.py",
-    "extract.py",
+    "forward.py",
     "models/network.py",
     "models/resnet.py",
     "models/vit.py",

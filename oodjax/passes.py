@@ -25,7 +25,7 @@ from oodjax.data.loader import Batch, Geometry, batch_count, load
 from oodjax.data.sets import ImageSet
 from oodjax.detectors import Detector, score_all
 from oodjax.devices import Devices
-from oodjax.extract import forward, odin_axes, pixels_of
+from oodjax.forward import forward, odin_axes, pixels_of
 from oodjax.models.network import Network
 from oodjax.outputs import Outputs
 from oodjax.percentiles import leading_histogram

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from studies import Ran, scores_of, small
 
-from oodjax import extract, metrics
+from oodjax import forward, metrics
 from oodjax.detectors import METHODS, NAMES
 from oodjax.results import per_model, tabulate
 
@@ -19,7 +19,7 @@ ODIN_GRID, ODIN_POINT = 4 + 8, 1 + 1
 def ran(tmp_path_factory):
     """Four networks on two OOD sets, with the engine that did it."""
     made = Ran(small(4), tmp_path_factory.mktemp("study"))
-    extract.forward.clear_cache()
+    forward.forward.clear_cache()
     return made, made.run()
 
 
@@ -28,7 +28,7 @@ def counts_of(study):
 
 
 def test_one_program_a_kind_of_pass_serves_every_model(ran):
-    assert extract.forward._cache_size() == 3  # training, validation with ODIN's grid, tests with ODIN's point
+    assert forward.forward._cache_size() == 3  # training, validation with ODIN's grid, tests with ODIN's point
 
 
 def test_an_image_is_decoded_once_and_passes_once_a_model(ran):

@@ -86,7 +86,7 @@ def within(name: str, module: str) -> bool:
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Files of the library proper and the parts of the package that they must not know.
-ABOVE = ("run", "study", "report", "training", "presets", "data", "zoo", "models", "extract", "selection", "analysis")
+ABOVE = ("run", "study", "report", "training", "presets", "data", "zoo", "models", "forward", "selection", "analysis")
 ARROWS = {
     "outputs.py": (*ABOVE, "statistics", "detectors", "metrics", "taps", "odin"),
     "taps.py": (*ABOVE, "statistics", "detectors", "metrics", "outputs", "odin"),
@@ -96,7 +96,7 @@ ARROWS = {
     "statistics.py": (*ABOVE, "detectors", "metrics", "taps", "odin"),
     "detectors": (*ABOVE, "metrics"),
     "metrics.py": (*ABOVE, "statistics", "detectors"),
-    "analysis": ("run", "study", "report", "training", "presets", "data", "zoo", "models", "extract", "detectors"),
+    "analysis": ("run", "study", "report", "training", "presets", "data", "zoo", "models", "forward", "detectors"),
 }
 
 
