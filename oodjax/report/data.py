@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from oodjax.analysis import feature_space
 from oodjax.analysis.table import join_models
 from oodjax.metrics import COLUMNS as METRICS
+from oodjax.report.kept import kept_column, read_kept
 from oodjax.report.reading import CannotSay, ReportError, image_sets, parse_table, read_array, read_bytes, read_manifest
 from oodjax.zoo import CATEGORIES, checkpoints
 
@@ -145,9 +146,11 @@ class Results:
 
     def unit(self, model: str, image_set: str, array: str) -> NDArray[Any]:
         """One array of a unit (scores, logits, features or labels); CannotSay where it is not kept."""
-        units = self.manifest.get("units")
-        if not units:
+        kept, units = (self.manifest.get(name, {}) for name in ("kept", "units"))
+        if not kept and not units:
             raise CannotSay(_NOT_KEPT)
+        if kept:
+            return read_kept(self.folder, model, image_set, kept.get(model, {}).get(image_set, {}), array)
         relative = units.get(model, {}).get(image_set)
         if relative is None:
             raise CannotSay(f"run.json names no unit of {model} on {image_set}")
@@ -158,6 +161,8 @@ class Results:
 
     def scores(self, model: str, image_set: str, detector: str) -> NDArray[np.float64]:
         scores = self.unit(model, image_set, "scores")
+        if self.manifest.get("kept"):
+            return scores[:, kept_column(self.folder, model, image_set, detector)].astype(np.float64)
         column = self.manifest.get("selected_columns", {}).get(model, {}).get(detector)
         if column is None or not 0 <= column < scores.shape[1]:
             raise CannotSay(f"run.json does not say which column of the scores of {model} is {detector}")

@@ -20,11 +20,13 @@ from oodjax.listing import read_listing, staging
 from oodjax.report import figures, tables
 from oodjax.report.data import CannotSay, ReportError, Results, join, load
 from oodjax.report.figures_tests import term_name
-from oodjax.report.reading import visible
+from oodjax.report.reading import read_manifest, visible
 from oodjax.report.style import look, save
 
 _PX_PER_INCH = 96
 LISTING, MAKER = "report.json", "oodjax.report"
+# What run.json says of the last run alone: a run that finds everything finished leaves the report as it is.
+_OF_ONE_RUN = ("asked", "stages", "decoded_images", "forward_passes", "odin_passes")
 
 
 class Shown(NamedTuple):
@@ -83,8 +85,9 @@ def up_to_date(folder: Path) -> bool:
 
 def made_from(folder: Path) -> str:
     """Fingerprint of what decides a report."""
-    inputs = [sha256(folder / name) for name in ("results.csv", "models.csv", "run.json")]
-    return fingerprint([*inputs, code_fingerprint("report", "analysis", "zoo")])
+    inputs = [sha256(folder / name) for name in ("results.csv", "models.csv")]
+    manifest = {k: v for k, v in read_manifest(folder / "run.json").items() if k not in _OF_ONE_RUN}
+    return fingerprint([*inputs, manifest, code_fingerprint("report", "analysis", "zoo")])
 
 
 def _planned(study: Results, detectors: Sequence[str]) -> list[str]:

@@ -122,13 +122,13 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise ReportError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(manifest, dict):
         raise ReportError(f"{path} must hold a JSON object, got {_kind(manifest)}")
-    for name in ("configuration", "device", "versions", "units", "selected_columns"):
+    for name in ("configuration", "device", "versions", "units", "selected_columns", "kept"):
         _check(path, name, manifest.get(name, {}), dict)
     for i, entry in enumerate(_check(path, "data", manifest.get("data", []), list)):
         _check(path, f"data[{i}]", entry, dict)
         for name, kind in _IMAGE_SET.items():
             _check(path, f"data[{i}].{name}", entry.get(name, kind()), kind)
-    for name, kind in (("units", str), ("selected_columns", int)):
+    for name, kind in (("units", str), ("selected_columns", int), ("kept", dict)):
         for model, part in manifest.get(name, {}).items():
             for key, value in _check(path, f"{name}.{model}", part, dict).items():
                 _check(path, f"{name}.{model}.{key}", value, kind)
@@ -166,10 +166,15 @@ def read_array(folder: Path, relative: str, name: str) -> NDArray[Any]:
     except Exception as error:  # a damaged archive raises nearly anything
         reason = error.strerror if isinstance(error, OSError) else error
         raise CannotSay(f"{relative}: {reason or type(error).__name__}") from error
+    return checked(relative, name, array)
+
+
+def checked(source: str, name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """The array; CannotSay where it is no table of finite numbers."""
     if array.ndim != _DIMENSIONS[name] or array.size == 0 or array.dtype.kind not in "fiu":
-        raise CannotSay(f"{relative} holds no table of numbers, but shape {array.shape} of {array.dtype}")
+        raise CannotSay(f"{source} holds no table of numbers, but shape {array.shape} of {array.dtype}")
     if not np.isfinite(array).all():
-        raise CannotSay(f"{relative} holds {np.count_nonzero(~np.isfinite(array))} that are NaN or infinite")
+        raise CannotSay(f"{source} holds {np.count_nonzero(~np.isfinite(array))} that are NaN or infinite")
     return array
 
 
