@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -94,9 +95,11 @@ def place_bank(features: Float[np.ndarray, "m D"], mesh: Mesh | None = None, roo
 
 
 def _room() -> float:
-    """Half a device's memory in bytes; without a limit where the device does not say."""
-    stats = jax.local_devices()[0].memory_stats() or {}
-    return stats.get("bytes_limit", float("inf")) / 2
+    """Half a device's memory in bytes, where CPU devices share the host's; without a limit where nothing says it."""
+    device = jax.local_devices()[0]
+    if device.platform == "cpu" and hasattr(os, "sysconf"):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2 / jax.local_device_count()
+    return (device.memory_stats() or {}).get("bytes_limit", float("inf")) / 2
 
 
 def _on_one_device(features: np.ndarray) -> jax.Array:

@@ -99,11 +99,16 @@ def test_a_bank_on_the_device_is_the_normalised_one(monkeypatch, rows):
     np.testing.assert_allclose(place_bank(bank), normalize(jnp.asarray(bank)), rtol=0, atol=ROUNDING)
 
 
-def test_a_bank_stays_in_its_file_only_where_the_device_has_no_room(tmp_path):
+def test_a_bank_stays_in_its_file_only_where_the_device_has_no_room(tmp_path, monkeypatch):
     kept = in_file(tmp_path, data()[1])
     assert isinstance(place_bank(kept, room=kept.nbytes - 1), StreamedBank)
     assert isinstance(place_bank(kept, room=kept.nbytes), jax.Array)
     assert isinstance(place_bank(data()[1], room=0), jax.Array)
+    pages = {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 2 * kept.nbytes}  # half of the host's memory, in bytes
+    monkeypatch.setattr(os, "sysconf", pages.__getitem__)
+    assert isinstance(place_bank(kept), jax.Array)
+    pages["SC_PHYS_PAGES"] -= 2
+    assert isinstance(place_bank(kept), StreamedBank)
 
 
 @pytest.mark.parametrize("k", [1, 7, M])
