@@ -95,6 +95,6 @@ def _problem(few: Outputs, stats: TrainStatistics, gram_stats: TrainStatistics) 
         mean=stats.mean, within=stats.within_covariance, total=stats.total_covariance,
         templates=np.where(counts > 0, stats.softmax_sums / np.maximum(counts, 1), np.eye(K)),
         gram_low=low, gram_high=high, layer_samples=stats.layer_means, temperature=1.0,
-        threshold=stats.activation_percentile(90), vim_origin=np.asarray(vim["origin"]),
+        threshold=stats.activation_percentile(90), vim_origin=stats.spectrum.origin,
         vim_basis=np.asarray(vim["basis"]), vim_alpha=float(vim["alpha"]),
     )  # fmt: skip

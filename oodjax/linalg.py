@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.linalg import eigh
 
 # The least variance that counts, as a share of the largest. Sums of float32 products are exact to about float32's
 # rounding of the largest; moments of the rows in float64 are, but a direction of 1e-5 of the largest deviation is
@@ -26,7 +25,7 @@ def whitening(
     all of whose values are within 16 `cutoff` of `scale`, gives zeros. `scale` is the variance whose rounding the
     covariance carries, where it is a small difference.
     """
-    values, vectors = eigh(covariance)
+    values, vectors = np.linalg.eigh(covariance)
     kept = (values > cutoff * max(values[-1], scale)) & (values[-1] > NOISE * cutoff * scale)
     factors = np.where(kept, 1 / np.sqrt(np.where(kept, values, 1.0)), 0.0)
     return vectors * factors
@@ -34,8 +33,7 @@ def whitening(
 
 def largest_variance(covariance: Float64[np.ndarray, "D D"]) -> float:
     """The variance along the first principal direction."""
-    last = len(covariance) - 1
-    return float(eigh(covariance, eigvals_only=True, subset_by_index=(last, last))[0])
+    return float(np.linalg.eigvalsh(covariance)[-1])
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Spectrum:
     """The second moment of features about a point.
 
     Attributes:
-      origin: (D,) the point, of float32 numbers.
+      origin: (D,) the point.
       values: (D,) mean squares along the eigenvectors, ascending.
       vectors: (D, D) the eigenvectors, in columns.
       rank: how many of the values exceed the cut-off times the largest.
@@ -56,7 +54,7 @@ class Spectrum:
 
     @classmethod
     def of(cls, origin: np.ndarray, moment: np.ndarray, cutoff: float) -> Spectrum:
-        values, vectors = eigh(moment)
+        values, vectors = np.linalg.eigh(moment)
         return cls(origin, values, vectors, int((values > cutoff * values[-1]).sum()) if values[-1] > 0 else 0)
 
     def residual_basis(self, dim: int) -> np.ndarray:

@@ -252,7 +252,7 @@ class TrainStatistics:
     def spectrum(self) -> Spectrum:
         """The second moment of the features about -pinv(W') b, where the head's logits are 0 or next to it."""
         kernel, bias = np.asarray(self.head.kernel, np.float64), np.asarray(self.head.bias, np.float64)
-        origin = (-np.linalg.pinv(kernel.T) @ bias).astype(np.float32).astype(np.float64)  # what a device subtracts
+        origin = -np.linalg.pinv(kernel.T) @ bias
         return Spectrum.of(origin, self.second_moment(origin), self.cutoff)
 
     def second_moment(self, center: Float[np.ndarray, " D"]) -> Float64[np.ndarray, "D D"]:

@@ -194,27 +194,39 @@ def gen(p, gamma=0.1, top_m=100):
 # Feature
 
 
-def gaussians(p):
-    h, y = f64(p.train.features), np.asarray(p.train.labels)
-    means = [h[y == c].mean(axis=0) if (y == c).any() else h.mean(axis=0) for c in range(len(p.head.bias))]
-    d = h.shape[1]
-    within, total = np.zeros((d, d)), np.zeros((d, d))
-    for x, c in zip(h, y, strict=True):
-        within += np.outer(x - means[c], x - means[c]) / len(h)
-        total += np.outer(x - h.mean(axis=0), x - h.mean(axis=0)) / len(h)
-    return means, np.linalg.inv(within), h.mean(axis=0), np.linalg.inv(total)
+def distances_to(rows, centers, x, least) -> np.ndarray:
+    """(len(x), len(centers)) squared Mahalanobis distances under the pseudo-inverse of rows' rows / n.
+
+    Directions are left out whose summed squares do not exceed `least`.
+    """
+    _, values, vectors = np.linalg.svd(rows, full_matrices=False)
+    kept = values**2 > max(least, CUTOFF * values[0] ** 2)
+    white = vectors[kept].T / values[kept] * np.sqrt(len(rows))
+    return np.stack([(((x - c) @ white) ** 2).sum(axis=1) for c in centers], axis=1)
+
+
+CUTOFF = 1e-10  # of the largest variance, where moments are taken from the rows
+
+
+def class_distances(p) -> tuple[np.ndarray, np.ndarray]:
+    """To the nearest class mean within the classes, and to the global mean."""
+    h, y, x = f64(p.train.features), np.asarray(p.train.labels), f64(p.test.features)
+    mean = h.mean(axis=0)
+    means = np.stack([h[y == c].mean(axis=0) if (y == c).any() else mean for c in range(len(p.head.bias))])
+    least = CUTOFF * np.linalg.svd(h - mean, compute_uv=False)[0] ** 2
+    residual = h - means[y]
+    if np.linalg.svd(residual, compute_uv=False)[0] ** 2 <= 16 * least:  # what is left is rounding
+        residual = np.zeros_like(residual)
+    return distances_to(residual, means, x, least).min(axis=1), distances_to(h - mean, [mean], x, 0.0)[:, 0]
 
 
 def mds(p):
-    means, inverse, _, _ = gaussians(p)
-    return [-min((x - m) @ inverse @ (x - m) for m in means) for x in f64(p.test.features)]
+    return -class_distances(p)[0]
 
 
 def rmds(p):
-    means, inverse, mean, total = gaussians(p)
-    return [
-        -min((x - m) @ inverse @ (x - m) - (x - mean) @ total @ (x - mean) for m in means) for x in f64(p.test.features)
-    ]
+    nearest, background = class_distances(p)
+    return background - nearest
 
 
 def unit(x) -> np.ndarray:
@@ -246,10 +258,11 @@ def vim(p, dim=12):
     kernel, bias = head_of(p)
     origin = -np.linalg.pinv(kernel.T) @ bias
     h = f64(p.train.features) - origin
-    values, vectors = np.linalg.eigh(sum(np.outer(x, x) for x in h) / len(h))
+    values, vectors = np.linalg.eigh(h.T @ h / len(h))
     rest = vectors[:, np.argsort(-values)[dim:]]
-    norms = [np.linalg.norm(rest.T @ x) for x in h]
-    alpha = np.mean(f64(p.train.logits).max(axis=1)) / np.mean(norms) if dim < h.shape[1] else 0.0
+    norms = np.linalg.norm(h @ rest, axis=1)
+    rank = (values > CUTOFF * values.max()).sum()
+    alpha = np.mean(f64(p.train.logits).max(axis=1)) / np.mean(norms) if dim < rank else 0.0
     return [lse(z) - alpha * np.linalg.norm(rest.T @ (x - origin)) for z, x in each(p.test.logits, p.test.features)]
 
 
@@ -282,7 +295,7 @@ def scale(p, percentile=85):
     scores = []
     for x in f64(p.test.features):
         k = len(x) - round(len(x) * percentile / 100)
-        r = x.sum() / np.sort(x)[::-1][:k].sum()
+        r = x.sum() / np.sort(x)[::-1][:k].sum() if x.any() else 1.0
         scores.append(lse((x * np.exp(r)) @ kernel + bias))
     return scores
 
@@ -303,7 +316,7 @@ def fdbd(p, distance_as_normalizer=True):
     for x, z in each(p.test.features, p.test.logits):
         y = int(np.argmax(z))
         total = sum(abs(z[y] - z[c]) / np.linalg.norm(kernel[:, y] - kernel[:, c]) for c in range(len(z)) if c != y)
-        scores.append(total / np.linalg.norm(x - mean if distance_as_normalizer else x))
+        scores.append(total / max(np.linalg.norm(x - mean if distance_as_normalizer else x), 1e-12))
     return scores
 
 

@@ -151,14 +151,36 @@ def test_weights_are_arguments_so_that_one_program_serves_all_models():
         assert np.abs(found["rectified"][name] - found["signed"][name]).max() > 1e-3, name
 
 
+def all_scores(dets, outputs) -> jax.Array:
+    return jnp.stack([det.score(outputs) for det in dets], axis=1)
+
+
 def test_score_can_be_jitted_by_the_user():
-    score = jax.jit(lambda det, outputs: det.score(outputs))
+    """Detectors and outputs are arguments, so that one program serves every fit of the same shapes."""
+    score = jax.jit(all_scores, compiler_options={"xla_backend_optimization_level": 0})
     for variant in ("rectified", "signed"):
         p = oracles.problem(variant)
-        for name in ("knn", "scale"):
-            det = detectors.create(name).fit(oracles.stats(variant))
-            assert_same(score(det, p.test), name, np.asarray(det.score(p.test)))
-    assert score._cache_size() == 2
+        dets = fit_all(oracles.stats(variant), p.val)
+        got, want = by_name(score(dets, p.test)), by_name(oracles.score_together(dets, p.test))
+        for name in NAMES:
+            assert_same(got[name], name, want[name])
+    assert score._cache_size() == 1
+
+
+def test_score_can_be_mapped_by_the_user():
+    """`vmap` over a leading axis of batches, and over single samples."""
+    test = oracles.problem().test
+
+    def score(fields):
+        return all_scores(fitted(), oodjax.Outputs(**fields))
+
+    run = jax.jit(jax.vmap(score), compiler_options={"xla_backend_optimization_level": 0})
+    fields = {name: value for name, value in vars(test).items() if value is not None}
+    for rows in (oracles.TEST // 2, 1):
+        stacked = {name: np.reshape(value, (-1, rows, *value.shape[1:])) for name, value in fields.items()}
+        got = by_name(np.asarray(run(stacked)).reshape(oracles.TEST, len(NAMES)))
+        for name in NAMES:
+            assert_same(got[name], name)
 
 
 def test_fit_returns_a_copy():

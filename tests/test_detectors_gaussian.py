@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import oracles
 import pytest
 
 import oodjax
@@ -35,22 +36,12 @@ def collected(train, labels, **options) -> oodjax.TrainStatistics:
     return oodjax.TrainStatistics.collect(oodjax.Outputs(logits, train, labels), head, check_head=False, **options)
 
 
-def oracle(train, labels, test, cutoff: float = 1e-10) -> dict[str, np.ndarray]:
-    """Both scores with the inverses of all directions above `cutoff` of the largest variance."""
-    h, x = train.astype(np.float64), test.astype(np.float64)
-    mean = h.mean(axis=0)
-    means = np.stack([h[labels == c].mean(axis=0) if (labels == c).any() else mean for c in range(CLASSES)])
-    spread, residual = h - mean, h - means[labels]
-    largest = np.linalg.eigvalsh(spread @ spread.T)[-1]
-
-    def distances(rows, centers):
-        _, values, vectors = np.linalg.svd(rows, full_matrices=False)
-        kept = values**2 > cutoff * max(largest, values[0] ** 2)
-        white = vectors[kept].T / values[kept] * np.sqrt(len(h))
-        return np.stack([(((x - c) @ white) ** 2).sum(axis=1) for c in centers], axis=1)
-
-    nearest = distances(residual, means).min(axis=1)
-    return {"mds": -nearest, "rmds": distances(spread, [mean])[:, 0] - nearest}
+def oracle(train, labels, test) -> dict[str, np.ndarray]:
+    """Both scores in float64 with the inverses of all directions above the cut-off."""
+    head = oodjax.Head(np.zeros((train.shape[1], CLASSES)), np.zeros(CLASSES))
+    fit, tests = (oodjax.Outputs(np.zeros((len(h), CLASSES)), h, y) for h, y in ((train, labels), (test, None)))
+    p = oracles.Problem(fit, fit, tests, head)
+    return {"mds": oracles.mds(p), "rmds": oracles.rmds(p)}
 
 
 def assert_share_of_std(got, want, share: float):

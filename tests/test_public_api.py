@@ -29,6 +29,12 @@ def test_importing_the_package_is_light():
     assert loaded_after("import oodjax") & set(HEAVY) == set()
 
 
+def test_detectors_bring_scipy_only_to_fit_a_temperature():
+    assert "scipy" not in loaded_after("import oodjax.detectors")
+    fit = "classification._best_temperature(numpy.eye(2), numpy.array([0, 1]))"
+    assert "scipy" in loaded_after(f"import numpy; from oodjax.detectors import classification; {fit}")
+
+
 def test_importing_every_public_name_needs_no_heavy_framework():
     names = "Outputs, Head, TrainStatistics, detectors, metrics, analysis, summarize, odin_scores"
     loaded = loaded_after(f"from oodjax import {names}")

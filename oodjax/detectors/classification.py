@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
-from scipy.special import logsumexp
 
 from oodjax.arrays import class_indices, is_number
 from oodjax.checks import check_finite
@@ -92,7 +91,8 @@ def tempscale_fit(stats: TrainStatistics, validation: Outputs | None) -> dict:
 
 def _best_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """The T that minimises the mean NLL of (n, K) float64 logits over T, within the range that `tempscale` states."""
-    from scipy.optimize import minimize_scalar  # here, since it takes longer to import than all detectors
+    from scipy.optimize import minimize_scalar  # here, since SciPy takes longer to import than all detectors
+    from scipy.special import logsumexp
 
     spread = float(logits.std(axis=1).mean()) or 1.0
     scaled = (logits - logits.max(axis=1, keepdims=True)) / spread

@@ -58,12 +58,15 @@ def vim_limit(stats: TrainStatistics, options: Any) -> str | None:
 
 def vim_fit(stats: TrainStatistics, validation: Outputs | None, dim: int) -> dict:
     origin, basis = stats.spectrum.origin, stats.spectrum.residual_basis(dim)
+    # Features far from the origin are first taken about their mean, where float32 products keep the digits.
+    center = stats.centers[0].astype(np.float32)
+    params = {"center": center, "basis": basis, "shift": (center - origin) @ basis}
     if dim >= stats.spectrum.rank:
-        return {"origin": origin, "basis": basis, "alpha": 0.0}
+        return {**params, "alpha": 0.0}
     known = stats.memory.get("vim")
     if known is None or len(known) < basis.shape[1]:
         known = stats.memory["vim"] = _mean_residuals(stats, basis)
-    return {"origin": origin, "basis": basis, "alpha": stats.max_logit_sum / stats.count / known[basis.shape[1] - 1]}
+    return {**params, "alpha": stats.max_logit_sum / stats.count / known[basis.shape[1] - 1]}
 
 
 def _mean_residuals(stats: TrainStatistics, basis: np.ndarray) -> np.ndarray:
@@ -103,7 +106,7 @@ def vim_score(params: dict, outputs: Outputs, dim: int) -> Float[jax.Array, " n"
     feature bank, which is all of training unless a share was asked for; with `dim` the number of features, or a rank
     of 1 or 0, there is no residual and the score is the energy.
     """
-    residual = dot(outputs.features - params["origin"][None, :], params["basis"])
+    residual = dot(outputs.features - params["center"][None, :], params["basis"]) + params["shift"][None, :]
     return energy(outputs.logits) - params["alpha"] * jnp.sqrt((residual**2).sum(axis=-1))
 
 
