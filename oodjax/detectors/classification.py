@@ -120,11 +120,12 @@ def tempscale_score(params: dict, outputs: Outputs) -> Float[jax.Array, " n"]:
 def klm_fit(stats: TrainStatistics, validation: Outputs | None) -> dict:
     counts = stats.predicted_counts[:, None]
     templates = np.where(counts > 0, stats.softmax_sums / np.maximum(counts, 1), np.eye(stats.classes))
+    templates /= templates.sum(axis=1, keepdims=True)
     logs = np.log(np.maximum(templates, np.finfo(np.float32).tiny))
     # A mean of probabilities next to 1 is what the others leave: they kept the digits that float32 rounded away.
-    top = templates.argmax(axis=1)[:, None]
-    rest = np.where(np.arange(stats.classes) == top, 0.0, templates).sum(axis=1, keepdims=True)
-    np.put_along_axis(logs, top, np.log1p(-rest.clip(max=1 - 1 / stats.classes)), axis=1)
+    certain = templates > 0.5
+    rest = np.where(certain, 0.0, templates).sum(axis=1, keepdims=True)
+    logs = np.where(certain, np.log1p(-rest.clip(max=0.5)), logs)
     against_uniform = logs + np.log(stats.classes)
     return {"logs": logs, "against_uniform": against_uniform, "from_uniform": -against_uniform.mean(axis=1)}
 
