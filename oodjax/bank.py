@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import logsumexp
 
 from oodjax.accumulate import STATISTICS, Array
 from oodjax.files import sync, write_text, write_whole
@@ -341,6 +340,8 @@ def _map(path: Path, dtype: str, width: int) -> np.ndarray:
 
 def energies_of(logits: np.ndarray) -> np.ndarray:
     """(n, K) float64 -> (n,) float32 logsumexp."""
+    from scipy.special import logsumexp  # here, since it takes longer to import than the package
+
     return logsumexp(logits, axis=-1).astype(np.float32)
 
 
