@@ -8,13 +8,27 @@ from typing import TYPE_CHECKING, Any
 from oodjax._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from oodjax import analysis, detectors, metrics
+    from oodjax import analysis, detectors, metrics, zoo
+    from oodjax.extraction import extract
+    from oodjax.models.network import Network
     from oodjax.odin import odin_scores
     from oodjax.outputs import Head, Outputs
     from oodjax.statistics import TrainStatistics
     from oodjax.taps import summarize
 
-__all__ = ["Head", "Outputs", "TrainStatistics", "analysis", "detectors", "metrics", "odin_scores", "summarize"]
+__all__ = [
+    "Head",
+    "Network",
+    "Outputs",
+    "TrainStatistics",
+    "analysis",
+    "detectors",
+    "extract",
+    "metrics",
+    "odin_scores",
+    "summarize",
+    "zoo",
+]
 
 _HOMES = {
     "Outputs": "oodjax.outputs",
@@ -22,8 +36,10 @@ _HOMES = {
     "TrainStatistics": "oodjax.statistics",
     "summarize": "oodjax.taps",
     "odin_scores": "oodjax.odin",
+    "extract": "oodjax.extraction",
+    "Network": "oodjax.models.network",
 }
-_MODULES = ("analysis", "detectors", "metrics")
+_MODULES = ("analysis", "detectors", "metrics", "zoo")
 
 
 def __getattr__(name: str) -> Any:

@@ -62,7 +62,9 @@ def test_the_list_of_public_names_is_complete():
     assert set(dir(oodjax)) == {*oodjax.__all__, "__version__"}
     for name in oodjax.__all__:
         assert getattr(oodjax, name) is not None, name
-    with pytest.raises(AttributeError, match=r"module 'oodjax' has no attribute 'detector'; it has: Head, Outputs"):
+    with pytest.raises(
+        AttributeError, match=r"module 'oodjax' has no attribute 'detector'; it has: Head, Network, Outputs"
+    ):
         _ = oodjax.detector
 
 
