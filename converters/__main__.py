@@ -32,10 +32,13 @@ def parser() -> Parser:
         'checkpoints; or any other file, URL or hub repository ("owner/name"), with --layout',
     )
     parser.add_argument(
-        "--from", nargs="+", type=folder, metavar="PATH",
+        "--from",
+        nargs="+",
+        type=folder,
+        metavar="PATH",
         help="the downloaded file (two where the head is published apart), or the folder it is in; without it a "
         "checkpoint of the zoo is downloaded",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--to", type=folder, help='new folder, or that of a checkpoint to replace; for "all" of them all'
     )
@@ -135,9 +138,16 @@ def _file(what: str, given: dict[str, Any]) -> None:
     envelope = command.envelope(given.get("path"), given.get("rewrites"))
     path, settings = command.resolve(what, given.get("downloads", DOWNLOADS))
     command.convert_file(
-        path, given["layout"], given["to"], "verify" in given, _say, envelope=envelope,
-        num_classes=given.get("classes", 1000), settings=settings, **triples,
-    )  # fmt: skip
+        path,
+        given["layout"],
+        given["to"],
+        "verify" in given,
+        _say,
+        envelope=envelope,
+        num_classes=given.get("classes", 1000),
+        settings=settings,
+        **triples,
+    )
 
 
 def _say(line: str) -> None:

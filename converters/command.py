@@ -96,9 +96,18 @@ def convert_zoo(entry: zoo.Checkpoint, paths: Sequence[Path], to: Path, verify: 
 
 
 def convert_file(
-    path: Path, layout: str, to: Path, verify: bool, say: Say, *, envelope: Envelope = ANY_FILE,
-    num_classes: int = 1000, mean: Triple | None = None, std: Triple | None = None, settings: Path | None = None,
-) -> None:  # fmt: skip
+    path: Path,
+    layout: str,
+    to: Path,
+    verify: bool,
+    say: Say,
+    *,
+    envelope: Envelope = ANY_FILE,
+    num_classes: int = 1000,
+    mean: Triple | None = None,
+    std: Triple | None = None,
+    settings: Path | None = None,
+) -> None:
     """Any other file in one of the layouts -> the folder `to`.
 
     Args:
@@ -140,9 +149,15 @@ def _single(found: tuple[dict[str, Any], Taken]) -> tuple[dict[str, Any], list[T
 
 
 def _write(
-    read_all: Callable[[ReadFile], tuple[dict[str, Any], list[Taken]]], layout: Layout, paths: Sequence[Path], to: Path,
-    facts: Facts, verify: bool, say: Say, num_classes: int = 1000,
-) -> None:  # fmt: skip
+    read_all: Callable[[ReadFile], tuple[dict[str, Any], list[Taken]]],
+    layout: Layout,
+    paths: Sequence[Path],
+    to: Path,
+    facts: Facts,
+    verify: bool,
+    say: Say,
+    num_classes: int = 1000,
+) -> None:
     """Reads, converts and writes; raises before anything is written, and before anything is read for a bad `to`."""
     checkpoint.refuse_foreign(to)
     tensors, taken = read_all(files.read_file)
@@ -154,24 +169,37 @@ def _write(
         model = cast(Any, convert(tensors, layout.name, num_classes=num_classes))
     except ConversionError as error:
         raise ConversionError(f"{paths[0]} {error.what}", error.problems) from error
-    shapes = {name: list(array.shape) for name, array in checkpoint.flat_arrays(model).items()}
-    manifest = {
-        "architecture": layout.architecture, "layout": layout.name, "rules": VERSION,
-        "source": _sources(paths),
-        "tensors": [dataclasses.asdict(where) for where in taken],
-        "mean": facts.mean, "std": facts.std, "resize": facts.resize, "crop": facts.crop,
-        "interpolation": facts.interpolation, "epsilon": model.config.epsilon, "origins": dict(facts.origins),
-        "shapes": shapes, **facts.about,
-    }  # fmt: skip
     compared = reread(tensors, lambda: read_all(reference.read_file)[0], str(paths[0])) if verify else ""
+    manifest = _manifest(model, layout, facts, paths, taken)
     checkpoint.save(to, model, **manifest)
-    numbers = sum(int(np.prod(shape)) for shape in shapes.values())
+    numbers = sum(int(np.prod(shape)) for shape in manifest["shapes"].values())
     say(f"{to}: {layout.architecture} of {num_classes} classes from the layout {layout.name}, {numbers:,} numbers")
     for line in [*facts.lines(model.config.epsilon), *map(str, taken)]:
-        say(f"  {line}")
+        say(line)
     if verify:
         for line in [compared, *drifts(to, layout.name, tensors)]:
-            say(f"  {line}")
+            say(line)
+
+
+def _manifest(
+    model: Any, layout: Layout, facts: Facts, paths: Sequence[Path], taken: Sequence[Taken]
+) -> dict[str, Any]:
+    return {
+        "architecture": layout.architecture,
+        "layout": layout.name,
+        "rules": VERSION,
+        "source": _sources(paths),
+        "tensors": [dataclasses.asdict(where) for where in taken],
+        "mean": facts.mean,
+        "std": facts.std,
+        "resize": facts.resize,
+        "crop": facts.crop,
+        "interpolation": facts.interpolation,
+        "epsilon": model.config.epsilon,
+        "origins": dict(facts.origins),
+        "shapes": {name: list(array.shape) for name, array in checkpoint.flat_arrays(model).items()},
+        **facts.about,
+    }
 
 
 def is_current(entry: zoo.Checkpoint, paths: Sequence[Path], to: Path) -> bool:

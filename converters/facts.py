@@ -41,8 +41,8 @@ class Facts:
         if self.interpolation not in (None, "bilinear"):
             size += f"; published with {self.interpolation} resizing, which is bilinear here"
         return [
-            f"architecture as {origins['architecture']}",
-            f"epsilon {epsilon:g} of the normalisation layers, which no file states",
+            f"architecture: {origins['architecture']}",
+            f"epsilon {epsilon:g} of the normalisation layers, the architecture's",
             f"mean {' '.join(f'{x:g}' for x in self.mean)} ({origins['mean']})",
             f"std {' '.join(f'{x:g}' for x in self.std)} ({origins['std']})",
             size,

@@ -58,5 +58,5 @@ def _forward(loaded: zoo.Loaded, pixels: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _drift_line(what: str, found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> str:
-    drift = [float(np.abs(a - b).max() / b.std()) for a, b in zip(found, expected, strict=True)]
+    drift = [float(np.abs(a - b).max() / (b.std() or 1.0)) for a, b in zip(found, expected, strict=True)]
     return f"drift {what}: logits {drift[0]:.1e}, features {drift[1]:.1e} standard deviations"

@@ -78,9 +78,18 @@ def a_changed_checkpoint(folder: Path) -> None:
 
 
 FOREIGN: list[Callable[[Path], None]] = [
-    a_thesis, a_file, a_link, a_dangling_link, a_checkpoint_and_a_file, a_file_in_the_weights, a_link_in_the_weights,
-    an_empty_folder_in_the_weights, another_program_s_checkpoint, a_manifest_of_a_browser, a_changed_checkpoint,
-]  # fmt: skip
+    a_thesis,
+    a_file,
+    a_link,
+    a_dangling_link,
+    a_checkpoint_and_a_file,
+    a_file_in_the_weights,
+    a_link_in_the_weights,
+    an_empty_folder_in_the_weights,
+    another_program_s_checkpoint,
+    a_manifest_of_a_browser,
+    a_changed_checkpoint,
+]
 
 
 @pytest.mark.parametrize("make", FOREIGN, ids=lambda make: make.__name__)
@@ -179,6 +188,33 @@ def test_a_failed_write_leaves_no_folders(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(OSError, match="No space left on device"):
         checkpoint.save(tmp_path / "there" / "a" / "b" / "to", initialize(TINY, 0))
     assert contents(tmp_path) == {"there": None}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"config": None}, "no ResNetConfig in its manifest"),
+        ({"config": {"depth": 3}}, "no ResNetConfig in its manifest"),
+        ({"config": {"depths": 3}}, "no ResNetConfig in its manifest"),
+        ({"files": None}, "is damaged"),
+        ({"weights": 3}, "not those of its manifest"),
+    ],
+)
+def test_a_manifest_changed_by_hand_is_named(tmp_path: Path, change: dict, message: str) -> None:
+    checkpoint.save(tmp_path / "to", initialize(TINY, 0))
+    manifest = json.loads((tmp_path / "to" / "manifest.json").read_text())
+    for name, value in change.items():
+        changed = {key: kept for key, kept in (manifest | {name: value}).items() if kept is not None}
+        (tmp_path / "to" / "manifest.json").write_text(json.dumps(changed))
+    with pytest.raises(checkpoint.CheckpointError, match=message):
+        checkpoint.load(tmp_path / "to")
+
+
+@pytest.mark.parametrize("content", [b"[1]", b"{", b"\xff", b"[" * 100_000])
+def test_a_manifest_that_is_no_table_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "manifest.json").write_bytes(content)
+    with pytest.raises(checkpoint.CheckpointError, match="manifest.json is damaged"):
+        checkpoint.read_manifest(tmp_path)
 
 
 def test_files_follow_the_umask(tmp_path: Path) -> None:

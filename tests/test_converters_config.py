@@ -25,10 +25,16 @@ STATED = {
     "global_pool": "avg",
     "num_classes": 3,
     "pretrained_cfg": {
-        "tag": "a1_in1k", "input_size": [3, 224, 224], "test_input_size": [3, 288, 288], "interpolation": "bicubic",
-        "crop_pct": 0.95, "test_crop_pct": 1.0, "mean": [0.5, 0.25, 0.125], "std": [0.5, 0.5, 0.25],
+        "tag": "a1_in1k",
+        "input_size": [3, 224, 224],
+        "test_input_size": [3, 288, 288],
+        "interpolation": "bicubic",
+        "crop_pct": 0.95,
+        "test_crop_pct": 1.0,
+        "mean": [0.5, 0.25, 0.125],
+        "std": [0.5, 0.5, 0.25],
     },
-}  # fmt: skip
+}
 
 
 def nested(**changes: Any) -> dict[str, Any]:
@@ -71,7 +77,7 @@ def error_of(capsys: pytest.CaptureFixture, *arguments: object) -> str:
         (RESNET, {"pretrained_cfg": 3}, "pretrained_cfg is 3, expected a table"),
         (RESNET, [1], "is no table of settings"),
     ],
-)  # fmt: skip
+)
 def test_another_network_is_refused_before_its_tensors_are_read(
     tmp_path: Path, capsys: pytest.CaptureFixture, layout: str, content: object, message: str
 ) -> None:
@@ -130,14 +136,18 @@ def test_what_is_asked_for_goes_first_and_each_origin_is_kept(tmp_path: Path) ->
     plain, said = facts.settle(None), facts.settle(stated, std=(0.3, 0.3, 0.3))
     assert (plain.mean, plain.std, plain.resize, plain.crop) == (*facts.IMAGENET, 256, 224)
     assert plain.origins == {
-        "architecture": "--layout; no config.json with the file", "mean": "ImageNet's, by default",
-        "std": "ImageNet's, by default", "size": "the study's, by default",
-    }  # fmt: skip
+        "architecture": "--layout; no config.json with the file",
+        "mean": "ImageNet's, by default",
+        "std": "ImageNet's, by default",
+        "size": "the study's, by default",
+    }
     assert (said.mean, said.std, said.resize, said.crop) == ((0.5, 0.25, 0.125), (0.3, 0.3, 0.3), 235, 224)
     assert said.origins == {
-        "architecture": "config.json, which says resnet50", "mean": "config.json",
-        "std": "--std; config.json says (0.5, 0.5, 0.25)", "size": "config.json",
-    }  # fmt: skip
+        "architecture": "config.json, which says resnet50",
+        "mean": "config.json",
+        "std": "--std; config.json says (0.5, 0.5, 0.25)",
+        "size": "config.json",
+    }
 
 
 def test_the_manifest_and_the_output_say_where_everything_comes_from(
@@ -156,11 +166,12 @@ def test_the_manifest_and_the_output_say_where_everything_comes_from(
     out = capsys.readouterr().out
     for line in (
         "resnet50 of 3 classes from the layout timm-resnet50, 23,567,299 numbers",
-        "architecture as config.json, which says resnet50",
-        "epsilon 1e-05 of the normalisation layers", "mean 0.5 0.25 0.125 (config.json)",
+        "architecture: config.json, which says resnet50",
+        "epsilon 1e-05 of the normalisation layers",
+        "mean 0.5 0.25 0.125 (config.json)",
         "resize 235, crop 224 (config.json); published with bicubic resizing, which is bilinear here",
         "tensors of model.safetensors: at the top",
-    ):  # fmt: skip
+    ):
         assert line in out
     loaded = zoo.load(tmp_path / "to")
     assert (loaded.resize, loaded.crop) == (235, 224)

@@ -18,18 +18,22 @@ from oodjax.models import checkpoint, initialize
 pytestmark = pytest.mark.slow
 
 WORDS = [
-    "list", "all", "baseline", "dino", "vit-mae", "basline", "empty.safetensors", "page.pth", "other.safetensors",
-    "nothing.pth", "user", "link", ".", "..", "", "-", "--", "hf://a/b", "timm/resnet50", "https://example.org/x.pth",
-    "--from", "--to", "--layout", "--arch", "--verify", "--downloads", "--classes", "--mean", "--std", "--path",
-    "--rewrites", "--help", "-h", "--too", "--to=new", "--to=--", "--from=user", "0", "-1", "3", "1000", "9" * 30,
-    "nan", "inf", "1e-40", "0.5", "123.7", "timm-resnet50", "torchvision-vit_b_16", "resnet18", "new", "user/new",
-    "empty.safetensors/new", "new[1]", "a\\b", "gs:", "x" * 300, "\udce9", "\0", "\x1b[31m", "state_dict?|", "|?",
-    "strip:module.", "rename:a", "regex:a{N}={M}", "regex:(=b", ";", "drop:" + "y" * 1000,
-]  # fmt: skip
+    *"list all baseline dino vit-mae basline empty.safetensors page.pth other.safetensors nothing.pth user".split(),
+    *"link . .. - -- hf://a/b timm/resnet50 https://example.org/x.pth --from --to --layout --arch --verify".split(),
+    *"--downloads --classes --mean --std --path --rewrites --help -h --too --to=new --to=-- --from=user".split(),
+    *"0 -1 3 1000 nan inf 1e-40 0.5 123.7 a\\b gs: state_dict?| |? strip:module. rename:a regex:a{N}={M}".split(),
+    *"timm-resnet50 torchvision-vit_b_16 resnet18 new user/new empty.safetensors/new new[1]".split(),
+    *"regex:(=b ;".split(),
+    *("", "9" * 30, "x" * 300, "drop:" + "y" * 1000, "\udce9", "\0", "\x1b[31m"),
+]
 STARTS = [
-    ["empty.safetensors", "--layout", "timm-resnet50", "--to"], ["other.safetensors", "--layout", "timm-resnet50"],
-    ["all", "--from", "user", "--to"], ["baseline", "--from", "other.safetensors", "--to"], ["baseline", "--to"], [],
-]  # fmt: skip
+    ["empty.safetensors", "--layout", "timm-resnet50", "--to"],
+    ["other.safetensors", "--layout", "timm-resnet50"],
+    ["all", "--from", "user", "--to"],
+    ["baseline", "--from", "other.safetensors", "--to"],
+    ["baseline", "--to"],
+    [],
+]
 
 
 def users_folder(folder: Path) -> None:

@@ -42,8 +42,10 @@ class Hub(http.server.BaseHTTPRequestHandler):
             return
         self.send_response(200)
         for name, value in (
-            ("ETag", '"0123456789abcdef"'), ("X-Repo-Commit", "0" * 40), ("Content-Length", str(len(FILES[self.path]))),
-        ):  # fmt: skip
+            ("ETag", '"0123456789abcdef"'),
+            ("X-Repo-Commit", "0" * 40),
+            ("Content-Length", str(len(FILES[self.path]))),
+        ):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)

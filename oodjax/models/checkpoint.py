@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -25,6 +25,7 @@ from oodjax.models.vit import ViT
 
 MANIFEST = "manifest.json"
 WEIGHTS = "weights"
+T = TypeVar("T")
 _MEND = "name a new folder"
 KEPT = nnx.Any(nnx.Param, nnx.BatchStat)
 
@@ -185,12 +186,20 @@ def load(folder: Path, dtype: Any = "float32") -> ResNet:
     manifest = read_manifest(folder)
     if manifest is None:
         raise CheckpointError(f"{folder} holds no finished checkpoint: {MANIFEST} is missing")
-    return restore(folder, manifest, abstract(ResNetConfig(**settings(manifest)), dtype))
+    return restore(folder, manifest, abstract(configuration(folder, manifest, ResNetConfig), dtype))
 
 
-def settings(manifest: dict[str, Any]) -> dict[str, Any]:
-    """The network's configuration, its lists tuples again."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in manifest["config"].items()}
+def configuration(folder: Path, manifest: dict[str, Any], kind: type[T]) -> T:
+    """The network's configuration in a manifest.
+
+    Raises:
+      CheckpointError: there is none, or not one of this kind.
+    """
+    try:
+        settings = {name: tuple(v) if isinstance(v, list) else v for name, v in manifest["config"].items()}
+        return kind(**settings)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{folder}: no {kind.__name__} in its manifest ({error})") from error
 
 
 def check_files(folder: Path, manifest: dict[str, Any]) -> None:
@@ -216,12 +225,12 @@ def restore(folder: Path, manifest: dict[str, Any], model: Any) -> Any:
         check_name(folder, checkpoints=True)
     except UsageError as error:
         raise CheckpointError(f"cannot read {folder}: {error}; rename it") from error
-    if _digest_files(folder / WEIGHTS) != manifest["files"]:  # before Orbax reads: it takes damaged files badly
+    if _digest_files(folder / WEIGHTS) != manifest.get("files"):  # before Orbax reads: it takes damaged files badly
         raise CheckpointError(f"{folder / WEIGHTS} is damaged; delete {folder} to make it anew")
     graphdef, target = nnx.split(model)
     arrays = _read_arrays(folder / WEIGHTS)
     filled = fill(target, arrays, str(folder))
-    if _digest(arrays) != manifest["weights"]:
+    if _digest(arrays) != manifest.get("weights"):
         raise CheckpointError(f"{folder}: the weights are not those of its manifest; delete the folder to make it anew")
     return nnx.merge(graphdef, filled)
 

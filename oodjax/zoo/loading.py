@@ -90,11 +90,8 @@ def load(folder: str | Path, *, fold: bool = False, dtype: Any = "float32") -> L
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
-    settings, network = MODELS[manifest["architecture"]]
-    try:
-        config = settings(**checkpoint.settings(manifest))
-    except (TypeError, ValueError, AttributeError) as error:
-        raise checkpoint.CheckpointError(f"{folder}: no {settings.__name__} in its manifest: {error}") from error
+    kind, network = MODELS[manifest["architecture"]]
+    config: Any = checkpoint.configuration(folder, manifest, kind)
     target = nnx.eval_shape(lambda: network(config, dtype=dtype, rngs=nnx.Rngs(0)))
     model = checkpoint.restore(folder, manifest, target)
     if fold and isinstance(model, ResNet):
