@@ -207,7 +207,13 @@ def is_current(entry: zoo.Checkpoint, paths: Sequence[Path], to: Path) -> bool:
     manifest = checkpoint.read_manifest(to) or {}
     stated = [manifest.get(name) for name in ("rules", "layout", "mean", "std")]
     wanted = [VERSION, entry.layout, list(entry.mean), list(entry.std)]
-    return stated == wanted and manifest.get("source") == _sources(paths)
+    if stated != wanted or manifest.get("source") != _sources(paths):
+        return False
+    try:
+        checkpoint.check_files(to, manifest)
+    except checkpoint.CheckpointError:
+        return False
+    return True
 
 
 def _sources(paths: Sequence[Path]) -> list[dict[str, str]]:

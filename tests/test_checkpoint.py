@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from oodjax.models import ResNetConfig, checkpoint, initialize
+from oodjax.presets.models import Trained
+from oodjax.study import StudyError
 
 TINY = ResNetConfig((1, 1, 1, 1), (1, 1, 1, 1), (1, 2, 2, 1), 2, "small", "direct", 2, 16)
 
@@ -72,9 +75,14 @@ def a_manifest_of_a_browser(folder: Path) -> None:
     (folder / "manifest.json").write_text("[]")
 
 
-def a_changed_checkpoint(folder: Path) -> None:
+def weights_of_orbax_s_without_our_manifest(folder: Path) -> None:
     checkpoint.save(folder, initialize(TINY, 0))
-    (folder / "weights" / "manifest.ocdbt").write_bytes(b"edited by hand")
+    (folder / "manifest.json").write_text('{"epoch": 3}')
+
+
+def a_checkpoint_without_its_manifest(folder: Path) -> None:
+    checkpoint.save(folder, initialize(TINY, 0))
+    (folder / "manifest.json").unlink()
 
 
 FOREIGN: list[Callable[[Path], None]] = [
@@ -88,7 +96,8 @@ FOREIGN: list[Callable[[Path], None]] = [
     an_empty_folder_in_the_weights,
     another_program_s_checkpoint,
     a_manifest_of_a_browser,
-    a_changed_checkpoint,
+    weights_of_orbax_s_without_our_manifest,
+    a_checkpoint_without_its_manifest,
 ]
 
 
@@ -134,6 +143,37 @@ def test_an_empty_folder_and_an_older_checkpoint_are_replaced(tmp_path: Path) ->
         checkpoint.save(tmp_path / "to", model)
         assert checkpoint.weights_hash(checkpoint.load(tmp_path / "to")) == checkpoint.weights_hash(model)
     assert [path.name for path in tmp_path.iterdir()] == ["to"]
+
+
+def test_a_damaged_checkpoint_is_replaced(tmp_path: Path) -> None:
+    """Content that changed in a file of the name we gave it is damage, not another's work."""
+
+    def cut(path: Path) -> None:
+        path.write_bytes(path.read_bytes()[:40])
+
+    to = tmp_path / "to"
+    for damage in (
+        lambda: cut(to / "manifest.json"),
+        lambda: cut(to / "weights" / "manifest.ocdbt"),
+        lambda: (to / "weights" / "_METADATA").unlink(),
+        lambda: shutil.rmtree(to / "weights"),
+    ):
+        checkpoint.save(to, initialize(TINY, 0))
+        damage()
+        checkpoint.save(to, initialize(TINY, 1))
+        assert checkpoint.weights_hash(checkpoint.load(to)) == checkpoint.weights_hash(initialize(TINY, 1))
+
+
+def test_what_another_version_wrote_is_known_by_its_checksum(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "to", initialize(TINY, 0))
+    (tmp_path / "to" / "weights" / "of-another-version").write_bytes(b"x")
+    path = tmp_path / "to" / "manifest.json"
+    files = checkpoint._digest_files(tmp_path / "to" / "weights")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"files": files}))
+    checkpoint.refuse_foreign(tmp_path / "to")
+    (tmp_path / "to" / "weights" / "of-another-version").write_bytes(b"y")
+    with pytest.raises(checkpoint.CheckpointError, match="of-another-version"):
+        checkpoint.refuse_foreign(tmp_path / "to")
 
 
 def test_neighbours_with_the_names_of_unfinished_work_stay(tmp_path: Path) -> None:
@@ -225,3 +265,12 @@ def test_files_follow_the_umask(tmp_path: Path) -> None:
         os.umask(before)
     modes = [path.stat().st_mode & 0o777 for path in (tmp_path / "to", tmp_path / "to" / "manifest.json")]
     assert modes == [0o750, 0o640]
+
+
+def test_a_study_asks_before_it_trains(tmp_path: Path) -> None:
+    """There is no data to train on here: training would be another error."""
+    a_thesis(tmp_path / "baseline")
+    model = Trained("baseline", tmp_path / "baseline", TINY, None, (0.5,) * 3, (0.5,) * 3, 0)  # type: ignore[arg-type]
+    with pytest.raises(StudyError, match="it holds 'thesis.tex'.*stays as it is"):
+        model.make()
+    assert (tmp_path / "baseline" / "thesis.tex").read_text() == "years of work"

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -289,6 +290,9 @@ def test_up_to_date_is_what_the_table_says_and_the_folder_holds(converted: tuple
         assert not command.is_current(dataclasses.replace(entry, **change), paths, to)
     (tmp_path / "other").write_bytes(b"another file")
     assert not command.is_current(entry, [tmp_path / "other"], to)
+    damaged = Path(shutil.copytree(to, tmp_path / "damaged"))
+    (damaged / "weights" / "_METADATA").write_bytes(b"{}")
+    assert not command.is_current(entry, paths, damaged)
 
 
 @pytest.mark.parametrize(

@@ -86,51 +86,51 @@ def test_argument_lists(playground: Path, capsys: pytest.CaptureFixture) -> None
     assert refused > 400
 
 
-def _spoil(folder: Path, rng: np.random.Generator) -> None:
-    """A random change in a checkpoint's folder, or none."""
+def _spoil(folder: Path, rng: np.random.Generator) -> bool:
+    """A random change in a checkpoint's folder, or none; whether it may hold work of the user's afterwards."""
     inside = [path for path in folder.rglob("*") if path.is_dir()] + [folder]
-    files = [path for path in folder.rglob("*") if path.is_file()]
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json"]
     place, file = inside[rng.integers(len(inside))], files[rng.integers(len(files))]
-    new = (
-        place / [".notes", "manifest.json~", "weights.old", "d", "manifest.json", "weights", "\udce9"][rng.integers(7)]
-    )
-    kind = rng.integers(7)
+    name = [".notes", "manifest.json~", "weights.old", "d", "manifest.json", "weights", "\udce9"][rng.integers(7)]
+    new, kind = place / name, rng.integers(8)
     if kind == 0:
-        file.write_bytes(file.read_bytes() + b" mine")
+        file.write_bytes(file.read_bytes() + b" damaged")
     elif kind == 1:
-        file.rename(file.with_name("kept-by-hand"))
-    elif kind == 2:
         file.unlink()
-    elif kind == 3 and not os.path.lexists(new):
+    elif kind == 2:
+        file.rename(file.with_name("kept-by-hand"))
+    elif kind == 3:
+        (folder / "manifest.json").write_bytes(b'{"epoch": 3}')
+    elif kind > 5 or os.path.lexists(new):
+        return False
+    elif kind == 4:
         new.write_bytes(b"mine")
-    elif kind == 4 and not os.path.lexists(new):
-        new.mkdir()
-    elif kind == 5 and not os.path.lexists(new):
+    else:
         new.symlink_to(["nowhere", "..", "manifest.json"][rng.integers(3)])
+    return kind >= 2
 
 
 def test_target_folders(tmp_path: Path) -> None:
-    """A checkpoint is replaced where it is as it was written; any other folder stays as it is, byte for byte."""
+    """A checkpoint is replaced, damaged or not; a folder with anything else stays as it is, byte for byte."""
     rng = np.random.default_rng(0)
     replaced = 0
     for trial in range(120):
         home = tmp_path / str(trial)
         users_folder(home)
         checkpoint.save(home / "new", initialize(TINY, 0))
-        written = contents(home / "new")
-        for _ in range(rng.integers(1, 4)):
-            _spoil(home / "new", rng)
-        before, unchanged = contents(home), contents(home / "new") == written
-        if unchanged:
-            replaced += 1
-            checkpoint.save(home / "new", initialize(TINY, 1))
-            outside = {name: value for name, value in before.items() if not name.startswith("new")}
-            assert {n: v for n, v in contents(home).items() if not n.startswith("new")} == outside
-        else:
+        mine = any([_spoil(home / "new", rng) for _ in range(rng.integers(1, 3))])
+        before = contents(home)
+        if mine:
             with pytest.raises(checkpoint.CheckpointError, match="stays as it is: name a new folder"):
                 checkpoint.save(home / "new", initialize(TINY, 1))
             assert contents(home) == before
-    assert 10 < replaced < 90
+        else:
+            replaced += 1
+            hash = checkpoint.save(home / "new", initialize(TINY, 1))
+            assert checkpoint.weights_hash(checkpoint.load(home / "new")) == hash
+            outside = {name: value for name, value in before.items() if not name.startswith("new")}
+            assert {n: v for n, v in contents(home).items() if not n.startswith("new")} == outside
+    assert 20 < replaced < 100
 
 
 def test_failures_at_any_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

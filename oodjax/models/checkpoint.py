@@ -26,6 +26,11 @@ from oodjax.models.vit import ViT
 MANIFEST = "manifest.json"
 WEIGHTS = "weights"
 T = TypeVar("T")
+_FILES = r"manifest\.ocdbt|d|d/[0-9a-f]{32}"  # as Orbax names them
+_OWN = re.compile(
+    rf"{re.escape(MANIFEST)}|{WEIGHTS}(/(_CHECKPOINT_METADATA|_METADATA|_sharding|commit_success\.txt|{_FILES}"
+    rf"|array_metadatas(/process_\d+)?|ocdbt\.process_\d+(/({_FILES}))?))?"
+)
 _MEND = "name a new folder"
 KEPT = nnx.Any(nnx.Param, nnx.BatchStat)
 
@@ -61,7 +66,9 @@ def _digest_files(folder: Path) -> str:
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Returns where a checkpoint may be written: nothing is there, an empty folder, or what `save` wrote, unchanged.
+    """Returns where a checkpoint may be written: nothing is there, an empty folder, or what `save` wrote.
+
+    A checkpoint that was damaged since is still ours: its files have the names that they were given.
 
     Raises:
       CheckpointError: a file or a link is there, a folder with anything else in it, or no folder can be made there.
@@ -82,23 +89,35 @@ def refuse_foreign(folder: Path) -> None:
 
 def _foreign(folder: Path) -> str:
     """What a folder holds that `save` did not write; "" where it is empty or holds a checkpoint and nothing else."""
-    names = {path.name for path in folder.iterdir()}
-    if not names:
+    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
+    if not paths:
         return ""
-    if others := sorted(names - {MANIFEST, WEIGHTS}):
+    if others := sorted({name.partition("/")[0] for name in paths} - {MANIFEST, WEIGHTS}):
         return f"it holds {others[0]!r}" + (f" and {len(others) - 1} more" if len(others) > 1 else "")
-    if names != {MANIFEST, WEIGHTS}:
-        return f"it has no {MANIFEST if WEIGHTS in names else WEIGHTS}"
-    for path in (folder / MANIFEST, *folder.rglob("*")):
-        if path.is_symlink() or not (path.is_file() or (path.is_dir() and any(path.iterdir()))):
-            return f"it holds {str(path.relative_to(folder))!r}"
-    try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-    except ValueError:
-        manifest = None
-    if not isinstance(manifest, dict) or "config" not in manifest or "files" not in manifest:
+    if MANIFEST not in paths:
+        return f"it has no {MANIFEST}"
+    for name, path in paths.items():
+        unknown = not _OWN.fullmatch(name)
+        if path.is_symlink() or (unknown and not path.is_file() and not any(path.iterdir())):
+            return f"it holds {name!r}"
+    manifest = _own_manifest(folder / MANIFEST)
+    if manifest is None:
         return f"its {MANIFEST} is not ours"
-    return "" if _digest_files(folder / WEIGHTS) == manifest["files"] else f"its {WEIGHTS} are not those we wrote"
+    unknown_files = [name for name, path in paths.items() if path.is_file() and not _OWN.fullmatch(name)]
+    if unknown_files and _digest_files(folder / WEIGHTS) != manifest.get("files"):  # of another version of Orbax
+        return f"it holds {unknown_files[0]!r}"
+    return ""
+
+
+def _own_manifest(path: Path) -> dict[str, Any] | None:
+    """A manifest that `save` wrote, {} where it is cut off, None where it is another program's."""
+    content = path.read_bytes()
+    try:
+        manifest = json.loads(content)
+    except (ValueError, RecursionError):
+        return {} if content.startswith(b'{\n  "config": {') else None
+    own = isinstance(manifest, dict) and {"config", "weights", "files"} <= manifest.keys()
+    return manifest if own else None
 
 
 def save(folder: Path, model: ResNet | ViT, **facts: Any) -> str:
@@ -208,12 +227,6 @@ def check_files(folder: Path, manifest: dict[str, Any]) -> None:
         raise CheckpointError(f"{folder / WEIGHTS} is damaged")
 
 
-def discard(folder: Path) -> None:
-    """Removes a checkpoint that `save` wrote, whole or damaged; a folder that holds anything else stays as it is."""
-    if folder.is_dir() and not folder.is_symlink() and {path.name for path in folder.iterdir()} <= {MANIFEST, WEIGHTS}:
-        shutil.rmtree(folder)
-
-
 def restore(folder: Path, manifest: dict[str, Any], model: Any) -> Any:
     """`model`, a module with shapes in place of arrays, with a checkpoint's weights.
 
@@ -225,8 +238,10 @@ def restore(folder: Path, manifest: dict[str, Any], model: Any) -> Any:
         check_name(folder, checkpoints=True)
     except UsageError as error:
         raise CheckpointError(f"cannot read {folder}: {error}; rename it") from error
-    if _digest_files(folder / WEIGHTS) != manifest.get("files"):  # before Orbax reads: it takes damaged files badly
-        raise CheckpointError(f"{folder / WEIGHTS} is damaged; delete {folder} to make it anew")
+    try:
+        check_files(folder, manifest)  # before Orbax reads: it takes damaged files badly
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; delete {folder} to make it anew") from error
     graphdef, target = nnx.split(model)
     arrays = _read_arrays(folder / WEIGHTS)
     filled = fill(target, arrays, str(folder))

@@ -19,7 +19,7 @@ from oodjax import zoo
 from oodjax.data.sets import ImageSet
 from oodjax.fingerprints import package_code
 from oodjax.models import ResNetConfig, fold_batch_norm, initialize
-from oodjax.models.checkpoint import CheckpointError, check_files, discard, flat_arrays, read_manifest, save
+from oodjax.models.checkpoint import CheckpointError, check_files, flat_arrays, read_manifest, refuse_foreign, save
 from oodjax.models.checkpoint import load as load_checkpoint
 from oodjax.models.network import Network
 from oodjax.models.resnet import EXPANSION, abstract
@@ -98,11 +98,14 @@ class Trained:
     def make(self) -> None:
         from oodjax.training.train import train
 
+        try:
+            refuse_foreign(self.folder)
+        except CheckpointError as error:
+            raise StudyError(str(error)) from error
         recipe = RECIPES[self.name]
         state = train(recipe, self.config, self.train.images, self.train.labels, self.mean, self.std, self.seed)
         trained = initialize(self.config, self.seed)
         nnx.update(trained, state)
-        discard(self.folder)
         save(self.folder, trained, key=self._key, recipe=recipe.describe(), seed=self.seed)
 
     def load(self, precision: str) -> Network:
