@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -49,12 +50,17 @@ def _as_pytree(cls: type[Node]) -> type[Node]:
         return tuple(zip(keys, flatten(node)[0], strict=True)), None
 
     def unflatten(_: None, leaves: Any) -> Node:
-        node = object.__new__(cls)
-        node.__dict__.update(zip(names, leaves, strict=True))
-        return node
+        return _rebuilt(cls, zip(names, leaves, strict=True))
 
     jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
     return cls
+
+
+def _rebuilt(cls: type[Node], fields: Iterable[tuple[str, Any]]) -> Node:
+    """An instance made of fields that were checked before, or need not be."""
+    node = object.__new__(cls)
+    node.__dict__.update(fields)
+    return node
 
 
 @_as_pytree
@@ -121,6 +127,11 @@ class Outputs:
 
     def __repr__(self) -> str:
         return _short_repr(self)
+
+    def only(self, fields: tuple[str, ...]) -> Outputs:
+        """The same without the optional fields that are not in `fields`: what a program would otherwise depend on."""
+        kept = ("logits", "features", *fields)
+        return _rebuilt(Outputs, [(name, value if name in kept else None) for name, value in self.__dict__.items()])
 
     def replace(self, **changes: ArrayLike | None) -> Outputs:
         """A copy with other arrays in the fields named."""

@@ -179,8 +179,7 @@ class Detector:
         """
         require_outputs(outputs, f"{self.name}: score")
         check_finite(outputs, self.needs, self.name)
-        unread = {name: None for name in ("labels", "gram", "layer_means", "odin") if name not in self.needs}
-        return _score_one(self, outputs.replace(**unread))
+        return _score_one(self, outputs.only(self.needs))
 
 
 def score_all(points: Sequence[Detector], outputs: Outputs) -> Float[jax.Array, "n points"]:
