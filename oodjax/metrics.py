@@ -19,6 +19,7 @@ Counts: TypeAlias = NDArray[np.int64]
 Value: TypeAlias = float | Floats
 
 RECALL = 0.95
+MOST_BINS = 1_000_000
 COLUMNS = (
     "auroc",
     "aupr_in",
@@ -144,8 +145,8 @@ def ece(
         raise TypeError(f"ece takes one of logits= and probabilities=, and labels; got {', '.join(names) or 'neither'}")
     (name,) = names
     p, classes = _checked_logits(given[name], labels, name)
-    if not is_whole(bins) or bins < 1:
-        raise ValueError(f"bins must be at least 1 and whole, got {describe(bins)}")
+    if not is_whole(bins) or not 1 <= bins <= MOST_BINS:
+        raise ValueError(f"bins must be at least 1 and whole, and at most {MOST_BINS}, got {describe(bins)}")
     if name == "probabilities":
         _check_probabilities(p)
     elif name == "logits" or _are_logits(p):

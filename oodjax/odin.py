@@ -35,7 +35,7 @@ def odin_scores(
       images: (n, H, W, C) normalised images.
       temperatures: T values.
       noises: perturbation sizes, in units of pixels scaled to 0..1.
-      input_std: (C,) per-channel standard deviation of the normalisation.
+      input_std: (C,) per-channel standard deviation of the normalisation, or one number for all channels.
 
     Returns:
       (n, T, E) float32 scores from 0 (uniform) to infinity; the probability is 1 / (1 + (K - 1) exp(-score)).
@@ -69,10 +69,14 @@ def odin_scores(
 def _axis(values: ArrayLike, name: str, range_: str, holds: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     array = host_array(values, f"odin_scores: {name}")
     if array.ndim != 1 or not len(array):
-        raise ValueError(f"odin_scores needs temperatures and noises as sequences, got {name} {values!r}")
+        raise ValueError(f"odin_scores needs temperatures and noises as sequences, got {name} {_short(values)}")
     if not (np.isfinite(array) & holds(array)).all():
         raise ValueError(f"odin_scores: {name} must be finite and {range_}, got {array.tolist()}")
     return array
+
+
+def _short(values: Any) -> str:
+    return "()" if np.size(values) == 0 else describe(values)
 
 
 def _checked_std(input_std: ArrayLike, images: tuple[int, ...]) -> Any:

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from oodjax.arrays import describe, is_whole, real_array
 
 POWERS = 10
+MOST_POWERS = 100  # each is a step of the program, and float32 has no digits for higher ones
 TILE = 14_336  # floats of a tile, 56 KiB: within a core's second-level cache together with its power
 
 
@@ -40,8 +41,8 @@ def summarize(
       ValueError: no map, a map of another rank or without channels, maps of different samples, or powers below 1.
     """
     maps = _checked_maps(feature_maps)
-    if not is_whole(powers) or powers < 1:
-        raise ValueError(f"powers must be at least 1 and whole, got {describe(powers)}")
+    if not is_whole(powers) or not 1 <= powers <= MOST_POWERS:
+        raise ValueError(f"powers must be at least 1 and whole, and at most {MOST_POWERS}, got {describe(powers)}")
     flat = [jnp.asarray(m, jnp.float32).reshape(m.shape[0], -1, m.shape[-1]) for m in maps]
     gram = jnp.concatenate([gram_rows(m, powers) for m in flat], axis=-1)
     means = jnp.stack([jnp.maximum(m, 0).mean(axis=(1, 2)) for m in flat], axis=-1)

@@ -238,8 +238,8 @@ def test_logits_and_labels_are_checked(logits, labels, message):
     for metric in (metrics.accuracy, metrics.ece):
         with pytest.raises(ValueError, match=message):
             metric(logits, labels)
-    for bins in (0, 1.5, "15", True):
-        with pytest.raises(ValueError, match=f"bins must be at least 1 and whole, got {bins!r}"):
+    for bins in (0, 1.5, "15", True, 10**30):
+        with pytest.raises(ValueError, match=f"bins must be at least 1 and whole, and at most [0-9]+, got {bins!r}"):
             metrics.ece([[0.5, 0.5]], [0], bins=bins)
 
 

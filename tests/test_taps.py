@@ -133,9 +133,9 @@ def test_bad_maps_are_named(maps, match):
         oodjax.summarize(maps)
 
 
-@pytest.mark.parametrize("powers", [0, -1, 2.5, None, True, "3"])
+@pytest.mark.parametrize("powers", [0, -1, 2.5, None, True, "3", 101])
 def test_powers_are_whole_and_positive(powers):
-    with pytest.raises(ValueError, match=f"powers must be at least 1 and whole, got {powers!r}"):
+    with pytest.raises(ValueError, match=f"powers must be at least 1 and whole, and at most [0-9]+, got {powers!r}"):
         oodjax.summarize(layers(False), powers=powers)
 
 

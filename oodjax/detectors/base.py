@@ -185,6 +185,8 @@ class Detector:
 def score_all(points: Sequence[Detector], outputs: Outputs) -> Float[jax.Array, "n points"]:
     """(n, len(points)) scores of many fitted detectors; points of one method in a row share their work. Traceable."""
     require_outputs(outputs, "score_all")
+    if not isinstance(points, (tuple, list)) or not all(isinstance(point, Detector) for point in points):
+        raise TypeError(f"score_all takes a sequence of fitted detectors, got {describe(points)}")
     if not points or len(outputs) == 0:
         raise ValueError(f"score needs at least one detector and one sample, got {len(points)} and {len(outputs)}")
     outputs = canonical(outputs)
