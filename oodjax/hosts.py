@@ -25,7 +25,7 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
     missing = [name for name, value in given.items() if value is None]
     if len(missing) in (1, 2):
         raise UsageError(f"several processes need {', '.join(given)} together; missing: {', '.join(missing)}")
-    if coordinator is not None and not coordinator.rpartition(":")[2].isdigit():
+    if coordinator is not None and not coordinator.rpartition(":")[2].isdecimal():
         raise UsageError(f"--coordinator must be HOST:PORT, got {coordinator!r}")
     if processes is not None and process is not None and not 0 <= process < processes:
         raise UsageError(f"--process must lie in 0..{processes - 1}, got {process}")
@@ -39,6 +39,6 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
 
 def started_by_cluster() -> bool:
     """Whether a cluster has started this process as one of several."""
-    if any(os.environ.get(name, "1").isdigit() and int(os.environ.get(name, "1")) > 1 for name in COUNTS):
+    if any(os.environ.get(name, "1").isdecimal() and int(os.environ.get(name, "1")) > 1 for name in COUNTS):
         return True
     return "," in os.environ.get(TPU_HOSTS, "") and importlib.util.find_spec("libtpu") is not None

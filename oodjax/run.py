@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 LISTING, MAKER = "run.json", "oodjax.run"
 TABLES = ("results.csv", "models.csv")
+_IMAGENET = ("data", "checkpoints")
+_OWN = ("model", "id_train", "id_val", "id_test", "ood_val", "ood", "root")
+_IDLE = {"digits": _IMAGENET + _OWN, "imagenet": _OWN, "own": _IMAGENET}  # options that a preset has no use for
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy", "scikit-learn", "pillow")
 
 
@@ -141,7 +144,10 @@ def _prepare(options: argparse.Namespace) -> Job:
     name = Path(options.preset).stem if is_file else options.preset
     chosen = {k: tuple(split_names(asked[k])) if k in asked else None for k in ("models", "detectors", "datasets")}
     folder = asked.get("out", Path("oodjax-results") / name)
-    if options.fleet != "auto" and not (options.fleet.isdigit() and int(options.fleet)):
+    idle = [option for option in _IDLE.get(options.preset, ()) if option in asked]
+    if idle:
+        raise StudyError(f"{options.preset} takes no {', '.join('--' + option.replace('_', '-') for option in idle)}")
+    if options.fleet != "auto" and not (options.fleet.isdecimal() and int(options.fleet)):
         raise StudyError(f"--fleet must be auto or a whole number of at least 1, got {options.fleet!r}")
     given = {k: asked[k] for k in ("data", "checkpoints", "model", "id_train", "id_val", "id_test", "ood_val", "root",
                                    "batch_size") if k in asked}  # fmt: skip

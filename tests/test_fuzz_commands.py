@@ -197,12 +197,19 @@ def test_any_bad_arguments_of_a_run_give_one_line(tmp_path, seed, capsys, monkey
     """Each list holds a bad argument, for a good one would start a study."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").write_text("precious")
-    good = {"--out": ["out", "new/deep"], "--models": ["baseline"], "--detectors": ["knn"], "--datasets": ["letters"],
-            "--seed": ["0"], "--precision": ["bfloat16"], "--batch-size": ["64"]}  # fmt: skip
+    good = {
+        "--out": ["out", "new/deep"], "--models": ["baseline"], "--detectors": ["knn"], "--datasets": ["letters"],
+        "--seed": ["0"], "--precision": ["bfloat16"], "--batch-size": ["64"], "--fleet": ["auto", "2"],
+        "--bank-fraction": ["0.5"], "--on-bad-image": ["skip"], "--data": ["."], "--checkpoints": ["."],
+        "--model": ["digits:load"], "--id-train": ["."], "--id-test": ["mine"], "--ood": ["a=mine:far"],
+        "--root": ["."],
+    }  # fmt: skip
     bad = [["--out", "mine"], ["--out=mine/below"], ["--models=resnet"], ["--detectors", "knn,odn"], ["--seed", "-1"],
            ["--batch-size", "0"], ["--batch-size=99999999999999999999"], ["--precision", "int4"], ["--datasets", ","],
            ["--banana"], ["--out", "n" * 300], ["--out=--"]]  # fmt: skip
     rng = random.Random(seed)
-    given = arguments(rng, list(good), good) + rng.choice(bad)
+    preset = rng.choice([[], [], ["digits"], ["own"], ["imagenet"], ["mine.toml"], [rng.choice(ODD)]])
+    given = [*arguments(rng, list(good), good), *rng.choice(bad)]
+    given = [text.replace("\x00", "\x01") for text in [*preset, *given]]
     assert outcome(run.main, given, capsys) == 2
     assert contents(tmp_path) == {"mine": b"precious"} and len(list(tmp_path.iterdir())) == 1
