@@ -1,38 +1,20 @@
-"""The feature bank: what grows with the number of training samples; in memory, or in a folder as it comes."""
+"""The feature bank: what grows with the number of training samples, and which of them are kept."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from oodjax.accumulate import STATISTICS, Array
-from oodjax.files import sync, write_text, write_whole
 from oodjax.outputs import Outputs
 from oodjax.percentiles import SLOTS, leading_histogram
-
-# File -> type of its numbers. `kept` says of each row seen whether its features were kept.
-FILES = {
-    "features.f32": "<f4",
-    "energies.f32": "<f4",
-    "labels.i32": "<i4",
-    "keys.u64": "<u8",
-    "layer_means.f32": "<f4",
-    "kept.u8": "u1",
-}
-EVERY_ROW, WIDE = ("layer_means.f32", "kept.u8"), ("features", "layer_means")
-LAYOUT, RECORD, HISTOGRAM = "layout.json", "bank.json", "histogram.npy"
 
 
 @dataclass(frozen=True)
 class Bank:
-    """The rows that detectors keep: arrays in memory, or read-only memory maps of a folder; m rows of n seen.
+    """The rows that detectors keep: arrays in memory or read-only memory maps; m rows of n seen.
 
     Attributes:
       features: (m, D) float32; None where no detector reads them.
@@ -53,289 +35,49 @@ class Bank:
     bank_fraction: float = 1.0
     seed: int = 0
 
-    @classmethod
-    def open(cls, folder: Path) -> Bank:
-        """The bank that was finished in `folder`, as memory maps.
 
-        Raises:
-          ValueError: the folder holds none, or files of another length than its record says.
-        """
-        record = _read_record(folder)
-        arrays: dict[str, Any] = dict.fromkeys(("features", "energies", "labels", "keys", "layer_means"))
-        for name, width in record["widths"].items():
-            arrays[_field(name)] = _map(folder / name, FILES[name], width)
-        arrays.pop("kept")
-        histogram = np.load(folder / HISTOGRAM) if (folder / HISTOGRAM).exists() else None
-        return cls(**arrays, histogram=histogram, bank_fraction=record["fraction"], seed=record["seed"])
+class BankBuilder:
+    """Collects the bank in memory; each batch is read when the next comes: the device works on that one meanwhile."""
 
-
-@dataclass(frozen=True)
-class _Rows:
-    """What one batch brings: its kept rows, which those are, and the layer means and activations of all."""
-
-    kept: np.ndarray
-    features: np.ndarray
-    energies: np.ndarray
-    labels: np.ndarray
-    keys: np.ndarray
-    layer_means: np.ndarray | None
-    histogram: np.ndarray | None
-
-
-class _Reader:
-    """Turns batches into rows of the bank, each read when the next comes: the device works on that one meanwhile."""
-
-    def __init__(self, fraction: float, seed: int, needs: frozenset[str] | None):
+    def __init__(self, fraction: float = 1.0, seed: int = 0, needs: frozenset[str] | None = None):
         if not 0 < fraction <= 1:
             raise ValueError(f"bank_fraction must lie in (0, 1], got {fraction}")
         self.fraction, self.seed = fraction, seed
         self.needs = frozenset(STATISTICS) if needs is None else needs
-        self._last: tuple[Outputs, int | None, Array | None] | None = None
-
-    def put(self, outputs: Outputs, count: int | None, index: Array | None) -> _Rows | None:
-        """The rows of the batch before this one, if there was one."""
-        rows = self.flush()
-        means = outputs.layer_means if "layer_means" in self.needs else None
-        self._last = Outputs(outputs.logits, outputs.features, outputs.labels, layer_means=means), count, index
-        return rows
-
-    def flush(self) -> _Rows | None:
-        if self._last is None:
-            return None
-        (outputs, count, index), self._last = self._last, None
-        means = None if outputs.layer_means is None else np.asarray(outputs.layer_means, np.float32)[:count]
-        if "features" not in self.needs:
-            seen = len(outputs) if count is None else count
-            none = np.zeros(0, np.float32)
-            return _Rows(
-                np.zeros(seen, bool), none[:, None], none, none.astype(np.int32), none.astype(np.uint64), means, None
-            )
-        features = np.asarray(outputs.features, np.float32)[:count]
-        energies = energies_of(np.asarray(outputs.logits, np.float64)[:count])
-        labels = np.asarray(outputs.labels, np.int32)[:count]
-        keys = content_keys(features, self.seed) if index is None else index_keys(np.asarray(index)[:count], self.seed)
-        if self.fraction == 1.0:
-            return _Rows(np.ones(len(keys), bool), features, energies, labels, keys, means, None)
-        keep = kept_share(keys, self.fraction)
-        kept = features[keep], energies[keep], labels[keep], keys[keep]
-        return _Rows(keep, *kept, means, leading_histogram(features))
-
-
-class BankBuilder:
-    """Collects the bank in memory."""
-
-    def __init__(self, fraction: float = 1.0, seed: int = 0, needs: frozenset[str] | None = None):
-        self._reader = _Reader(fraction, seed, needs)
-        self._parts: list[_Rows] = []
+        self._last: Outputs | None = None
+        self._parts: dict[str, list[np.ndarray]] = {}
         self._histogram = None if fraction == 1.0 else np.zeros(SLOTS, np.int64)
 
-    def add(self, outputs: Outputs, count: int | None = None, index: Array | None = None) -> None:
-        """Adds the first `count` rows of `outputs` (all when None).
+    def add(self, outputs: Outputs) -> None:
+        """Adds the rows of `outputs`."""
+        self._read_last()
+        means = outputs.layer_means if "layer_means" in self.needs else None
+        self._last = Outputs(outputs.logits, outputs.features, outputs.labels, layer_means=means)
 
-        `index`, where it is known, is each row's place in the whole training split; see `index_keys`.
-        """
-        self._take(self._reader.put(outputs, count, index))
-
-    def _take(self, rows: _Rows | None) -> None:
-        if rows is None:
+    def _read_last(self) -> None:
+        if self._last is None:
             return
-        if self._histogram is not None and rows.histogram is not None:
-            self._histogram += rows.histogram
-        self._parts.append(rows)
+        outputs, self._last = self._last, None
+        rows: dict[str, Any] = {}
+        if outputs.layer_means is not None:
+            rows["layer_means"] = np.asarray(outputs.layer_means, np.float32)
+        if "features" in self.needs:
+            features = np.asarray(outputs.features, np.float32)
+            keys = content_keys(features, self.seed)
+            keep = kept_share(keys, self.fraction)
+            energies, labels = energies_of(np.asarray(outputs.logits, np.float64)), np.asarray(outputs.labels, np.int32)
+            rows |= {"features": features[keep], "energies": energies[keep], "labels": labels[keep], "keys": keys[keep]}
+            if self._histogram is not None:
+                self._histogram += leading_histogram(features)
+        for name, array in rows.items():
+            self._parts.setdefault(name, []).append(array)
 
     def build(self) -> Bank:
-        self._take(self._reader.flush())
-        kept = "features" in self._reader.needs
-
-        def joined(name: str) -> np.ndarray:
-            return np.concatenate([getattr(rows, name) for rows in self._parts])
-
-        return Bank(
-            features=joined("features") if kept else None,
-            energies=joined("energies") if kept else None,
-            labels=joined("labels") if kept else None,
-            keys=joined("keys") if kept else None,
-            layer_means=joined("layer_means") if self._parts[0].layer_means is not None else None,
-            histogram=self._histogram if kept else None,
-            bank_fraction=self._reader.fraction,
-            seed=self._reader.seed,
-        )
-
-
-class BankWriter:
-    """Writes the bank to a folder as it comes; host memory holds two batches.
-
-    Attributes:
-      rows: rows seen whose part of the bank is in the files.
-    """
-
-    def __init__(
-        self, folder: Path, dim: int, fraction: float = 1.0, seed: int = 0, *, layers: int = 0,
-        needs: frozenset[str] | None = None, rows: int = 0,
-    ):  # fmt: skip
-        """
-        Args:
-          folder: made when missing; the writer's own files in it are cut to `rows`.
-          dim: features a row.
-          fraction: share of the features to keep, in (0, 1].
-          seed: which share.
-          layers: layer means a row, 0 where there are none.
-          needs: the statistics to keep (`oodjax.accumulate.STATISTICS`); features and layer means may be left out.
-          rows: where to carry on, as `commit` counted; 0 starts anew.
-
-        Raises:
-          ValueError: what is there has another layout, or fewer rows.
-        """
-        self._reader = _Reader(fraction, seed, needs)
-        self.folder = folder
-        wanted = {"features.f32": dim, "energies.f32": 1, "labels.i32": 1, "keys.u64": 1}
-        if "features" not in self._reader.needs:
-            wanted = {}
-        if layers and "layer_means" in self._reader.needs:
-            wanted["layer_means.f32"] = layers
-        self._widths = {**wanted, "kept.u8": 1}
-        self._histogram = np.zeros(SLOTS, np.int64) if fraction < 1.0 and "features.f32" in wanted else None
-        folder.mkdir(parents=True, exist_ok=True)
-        self._take_layout({"widths": self._widths, "fraction": fraction, "seed": seed}, anew=rows == 0)
-        for name in self._widths:
-            (folder / name).touch()
-        self.truncate(rows)
-
-    def _take_layout(self, layout: dict[str, Any], anew: bool) -> None:
-        path = self.folder / LAYOUT
-        if anew:
-            for name in (RECORD, HISTOGRAM, *FILES):
-                (self.folder / name).unlink(missing_ok=True)
-            for old in self.folder.glob("histogram-*.npy"):
-                old.unlink()
-            write_text(path, json.dumps(layout))
-        elif not path.exists() or json.loads(path.read_text(encoding="utf-8")) != layout:
-            found = path.read_text(encoding="utf-8") if path.exists() else "nothing"
-            raise ValueError(f"{self.folder} cannot be carried on: it holds {found}, wanted is {json.dumps(layout)}")
-
-    def append(self, outputs: Outputs, count: int | None = None, index: Array | None = None) -> None:
-        """Adds the first `count` rows of `outputs` (all when None); they reach the files with the next call.
-
-        Args:
-          outputs: a batch, on the device or the host.
-          count: how many of its rows are real.
-          index: (n,) each row's place in the whole training split, which then decides the share; see `index_keys`.
-        """
-        self._write(self._reader.put(outputs, count, index))
-
-    def _write(self, rows: _Rows | None) -> None:
-        if rows is None:
-            return
-        arrays = {f.name: getattr(rows, f.name) for f in fields(rows)}
-        for name, width in self._widths.items():
-            array = arrays[_field(name)]
-            if array is None or array.size != len(array) * width:
-                got = "none" if array is None else array.shape[1]
-                raise ValueError(f"the bank's {name} takes {width} numbers a row, the batch has {got}")
-        for name in self._widths:
-            with open(self.folder / name, "ab") as file:
-                file.write(np.ascontiguousarray(arrays[_field(name)], FILES[name]).data)
-        if self._histogram is not None and rows.histogram is not None:
-            self._histogram += rows.histogram
-        self.rows += len(rows.kept)
-
-    def commit(self) -> int:
-        """Brings everything appended so far to the disk; returns the number of rows, which `truncate` goes back to."""
-        self._write(self._reader.flush())
-        for name in self._widths:
-            sync(self.folder / name)
-        if self._histogram is not None:
-            histogram = self._histogram
-            write_whole(self._histogram_at(self.rows), lambda file: np.save(file, histogram))
-        return self.rows
-
-    def truncate(self, rows: int) -> None:
-        """Cuts off what came after the first `rows` rows seen; `rows` is 0 or what a `commit` returned.
-
-        Raises:
-          ValueError: the files hold fewer rows.
-        """
-        self._reader.flush()
-        kept = int(np.fromfile(self.folder / "kept.u8", np.uint8, count=rows).sum())
-        sizes = {name: self._width(name) * (rows if name in EVERY_ROW else kept) for name in self._widths}
-        short = [name for name, size in sizes.items() if (self.folder / name).stat().st_size < size]
-        if self._histogram is not None and rows and not self._histogram_at(rows).exists():
-            short.append(self._histogram_at(rows).name)
-        if short:
-            raise ValueError(f"{self.folder} holds less than {rows} rows in {', '.join(short)}: start the pass anew")
-        for name, size in sizes.items():
-            os.truncate(self.folder / name, size)
-        if self._histogram is not None:
-            self._histogram = np.load(self._histogram_at(rows)) if rows else np.zeros(SLOTS, np.int64)
-        self.rows = rows
-
-    def finish(self) -> Bank:
-        """The whole bank; `Bank.open(folder)` returns it from then on."""
-        rows = self.commit()
-        if self._histogram is not None:
-            os.replace(self._histogram_at(rows), self.folder / HISTOGRAM)
-        for old in self.folder.glob("histogram-*.npy"):
-            old.unlink()
-        _write_record(self.folder, self._widths, self._reader.fraction, self._reader.seed)
-        return Bank.open(self.folder)
-
-    def _width(self, name: str) -> int:
-        return self._widths[name] * np.dtype(FILES[name]).itemsize
-
-    def _histogram_at(self, rows: int) -> Path:
-        return self.folder / f"histogram-{rows}.npy"
-
-
-def join_banks(parts: Sequence[Path], folder: Path) -> Bank:
-    """The finished banks of several folders, one behind the other, in a new folder: the bank of the union.
-
-    Raises:
-      ValueError: one of them is not finished, or they differ in what they keep.
-    """
-    records = [_read_record(part) for part in parts]
-    layouts = [{**r, "bytes": None} for r in records]
-    if any(layout != layouts[0] for layout in layouts):
-        raise ValueError(f"banks of different layouts cannot be joined: {[str(p) for p in parts]}")
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in records[0]["widths"]:
-        with open(folder / name, "wb") as whole:
-            for part in parts:
-                with open(part / name, "rb") as file:
-                    shutil.copyfileobj(file, whole, 2**24)
-        sync(folder / name)
-    if (parts[0] / HISTOGRAM).exists():
-        histogram = sum(np.load(part / HISTOGRAM) for part in parts)
-        write_whole(folder / HISTOGRAM, lambda file: np.save(file, histogram))
-    _write_record(folder, records[0]["widths"], records[0]["fraction"], records[0]["seed"])
-    return Bank.open(folder)
-
-
-def _write_record(folder: Path, widths: dict[str, int], fraction: float, seed: int) -> None:
-    """Written last: a folder with a record is whole."""
-    sizes = {name: (folder / name).stat().st_size for name in widths}
-    record = {"widths": widths, "fraction": fraction, "seed": seed, "bytes": sizes}
-    write_text(folder / RECORD, json.dumps(record))
-
-
-def _read_record(folder: Path) -> dict[str, Any]:
-    try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        for name, size in record["bytes"].items():
-            if (folder / name).stat().st_size != size:
-                raise ValueError(f"{name} has {(folder / name).stat().st_size} bytes, {size} were written")
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ValueError(f"{folder} holds no whole feature bank: {error}") from error
-    return record
-
-
-def _field(name: str) -> str:
-    return name.partition(".")[0]
-
-
-def _map(path: Path, dtype: str, width: int) -> np.ndarray:
-    """A file's rows as a read-only memory map, which a file without rows cannot be."""
-    shape = (path.stat().st_size // (width * np.dtype(dtype).itemsize), *((width,) if path.stem in WIDE else ()))
-    return np.memmap(path, dtype, "r", shape=shape) if shape[0] else np.zeros(shape, dtype)
+        self._read_last()
+        rows: dict[str, Any] = dict.fromkeys(("features", "energies", "labels", "keys", "layer_means"))
+        rows |= {name: np.concatenate(parts) for name, parts in self._parts.items()}
+        histogram = self._histogram if "features" in self.needs else None
+        return Bank(**rows, histogram=histogram, bank_fraction=self.fraction, seed=self.seed)
 
 
 def energies_of(logits: np.ndarray) -> np.ndarray:

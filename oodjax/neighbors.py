@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -46,15 +47,28 @@ class StreamedBank:
     """A bank that stays in its file and is read in blocks at each search: for one that no device has room for.
 
     Attributes:
-      path: a raw file of float32 features in rows, as a `BankWriter` leaves it.
+      path: a file that holds float32 features in rows, one behind the other.
       shape: (m, D).
+      offset: where in the file they begin, in bytes.
     """
 
     path: str = field(metadata={"static": True})
     shape: tuple[int, int] = field(metadata={"static": True})
+    offset: int = field(default=0, metadata={"static": True})
+
+    @classmethod
+    def of(cls, features: Any) -> StreamedBank | None:
+        """The rows of a memory map, or of a run of its rows; None where they are not a file's as they lie there."""
+        mapped = getattr(features, "_mmap", None)
+        if mapped is None or features.dtype != np.dtype("<f4") or not features.flags.c_contiguous:
+            return None
+        start = np.frombuffer(mapped, np.uint8).__array_interface__["data"][0]
+        begun = features.offset - features.offset % mmap.ALLOCATIONGRANULARITY  # what a slice's own offset is not
+        offset = begun + features.__array_interface__["data"][0] - start
+        return cls(str(features.filename), (features.shape[0], features.shape[1]), offset)
 
     def read(self, rows: Any) -> np.ndarray:
-        return np.asarray(np.memmap(self.path, "<f4", "r", shape=self.shape)[rows], np.float32)
+        return np.asarray(np.memmap(self.path, "<f4", "r", self.offset, self.shape)[rows], np.float32)
 
 
 Array = jax.Array | np.ndarray
@@ -87,8 +101,9 @@ def place_bank(features: Float[np.ndarray, "m D"], mesh: Mesh | None = None, roo
     """
     devices = 1 if mesh is None else mesh.size
     room = _room() if room is None else float(room)
-    if isinstance(features, np.memmap) and features.nbytes / devices > room:
-        return StreamedBank(str(features.filename), (features.shape[0], features.shape[1]))
+    streamed = StreamedBank.of(features) if features.nbytes / devices > room else None
+    if streamed is not None:
+        return streamed
     if mesh is None or devices == 1:
         return _on_one_device(features)
     return _over_mesh(features, mesh)

@@ -17,7 +17,8 @@ import json, resource, sys
 from pathlib import Path
 import jax, jax.numpy as jnp, numpy as np, scipy.linalg
 from oodjax import Head, Outputs, detectors, TrainStatistics, accumulate
-from oodjax.bank import BankWriter
+from oodjax.bank import Bank, energies_of, index_keys
+from oodjax.store import Store
 from oodjax.detectors import score_all, search_space
 from oodjax.linalg import whitening
 
@@ -49,13 +50,20 @@ def batch(rows):
 
 names = [name for name in detectors.NAMES if name != "gram"]
 needs, mask, state = detectors.reads(names), np.ones(BATCH, bool), None
-writer = BankWriter(Path(sys.argv[1]), D, layers=L, needs=needs)
+store, shapes = Store(Path(sys.argv[1])), {"features": (N, D), "energies": (N,), "labels": (N,), "layer_means": (N, L)}
+types = {"labels": np.int32}
+writer = store.writer("bank", {n: ("key", shape, types.get(n, np.float32)) for n, shape in shapes.items()})
 for i in range(N // BATCH):
     part = batch(BATCH).replace(odin=None)
     state = accumulate.start(part, mask, needs) if state is None else state
     state = accumulate.step(state, part, mask)
-    writer.append(part, index=np.arange(i * BATCH, (i + 1) * BATCH))
-stats = TrainStatistics.finalize(state, writer.finish(), head)
+    rows = {"features": part.features, "energies": energies_of(np.float64(part.logits)), "labels": part.labels,
+            "layer_means": part.layer_means}
+    for name, values in rows.items():
+        writer.write(name, i * BATCH, values)
+writer.commit()
+bank = Bank(**{n: store.read("bank", n, "key") for n in shapes}, keys=index_keys(np.arange(N), 0), histogram=None)
+stats = TrainStatistics.finalize(state, bank, head)
 del state, part
 
 test = [batch(500).replace(labels=None) for _ in range(2)]

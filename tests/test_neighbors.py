@@ -123,6 +123,26 @@ def test_a_search_in_a_file_is_the_search_on_the_device(tmp_path, k, block):
     np.testing.assert_allclose(take(streamed, chosen), take(placed, chosen), rtol=0, atol=ROUNDING)
 
 
+KINDS = {
+    "all of an .npy file": slice(None),
+    "a run of its rows": slice(3, 40),
+    "every second row, which no run is": slice(None, None, 2),
+    "rows by number, which are a copy": np.array([5, 2, 50]),
+}
+
+
+@pytest.mark.parametrize("rows", KINDS.values(), ids=KINDS)
+def test_rows_begin_where_they_lie_in_the_file(tmp_path, rows):
+    queries, bank = data()
+    np.save(tmp_path / "bank.npy", bank)
+    mapped = np.load(tmp_path / "bank.npy", mmap_mode="r")[rows]
+    placed = place_bank(mapped, room=0)
+    assert isinstance(placed, StreamedBank) == (isinstance(rows, slice) and rows.step is None)
+    got, want = nearest(queries, placed, 3), nearest(queries, place_bank(bank[rows]), 3)
+    np.testing.assert_array_equal(got[1], want[1])
+    np.testing.assert_allclose(got[0], want[0], rtol=0, atol=10 * ROUNDING)
+
+
 def test_a_search_in_a_file_that_changed_reads_it_anew(tmp_path):
     queries, bank = data()
     streamed = place_bank(in_file(tmp_path, bank), room=0)
