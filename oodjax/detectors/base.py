@@ -10,11 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from oodjax.accumulate import STATISTICS
 from oodjax.arrays import describe, is_number, is_whole
 from oodjax.checks import check_finite, require, require_outputs
+from oodjax.detectors.calibration import Calibration, Reference, reference
 from oodjax.outputs import Outputs, canonical
 from oodjax.statistics import TrainStatistics
 
@@ -74,20 +75,23 @@ def register(method: Method) -> Method:
 class Detector:
     """A detector: a pytree whose arrays are what `fit` learned and whose options are static.
 
-    `fit` returns a fitted copy. `score` is pure: `jax.jit(lambda det, outputs: det.score(outputs))` works, and the
-    arrays in `params` can be saved with Orbax. Two detectors are equal when their settings and arrays are.
+    `fit` returns a fitted copy, `calibrate` one with a threshold. `score`, `predict` and `p_value` are pure:
+    `jax.jit(lambda det, outputs: det.score(outputs))` works. `oodjax.save` keeps a detector. Two detectors are equal
+    when their settings and arrays are.
 
     Attributes:
       name: the method's name.
       settings: its hyper-parameters as (name, value) pairs; see `options`.
       params: the fitted arrays; None before `fit`.
       widths: the shape of a sample in each field of `needs`, as in training; empty before `fit`.
+      reference: the scores that `calibrate` kept; None before it.
     """
 
     name: str = field(metadata={"static": True})
     settings: tuple[tuple[str, Any], ...] = field(metadata={"static": True})
     params: Any = None
     widths: tuple[tuple[str, tuple[int, ...]], ...] = field(default=(), metadata={"static": True})
+    reference: Reference | None = None
 
     @property
     def method(self) -> Method:
@@ -126,10 +130,12 @@ class Detector:
             state = f" fitted on {widths['features'][0]} features"
         else:
             state = f" fitted on {widths['logits'][0]} classes" if "logits" in widths else ""
+        if self.reference is not None:
+            state += f", calibrated on {self.reference.scores.shape[0]} samples to accept {self.reference.tpr:g}"
         return f"{self.name}({options}){state}"
 
     def fit(self, stats: TrainStatistics, validation: Outputs | None = None) -> Detector:
-        """A fitted copy.
+        """A fitted copy, not calibrated.
 
         Args:
           stats: statistics of the ID training split.
@@ -167,7 +173,7 @@ class Detector:
             params,
         )
         widths = tuple((name, stats.widths[name]) for name in self.needs if name in stats.widths)
-        return dataclasses.replace(self, settings=tuple(options.items()), params=params, widths=widths)
+        return Detector(self.name, tuple(options.items()), params, widths)
 
     def score(self, outputs: Outputs) -> Float[jax.Array, " n"]:
         """(n,) float32 scores, higher = more in-distribution.
@@ -179,7 +185,61 @@ class Detector:
         """
         require_outputs(outputs, f"{self.name}: score")
         check_finite(outputs, self.needs, self.name)
-        return _score_one(self, outputs.only(self.needs))
+        # Without the reference, whose length would ask for a program of its own.
+        bare = Detector(self.name, self.settings, self.params, self.widths)
+        return _score_one(bare, outputs.only(self.needs))
+
+    def calibrate(self, id_outputs: Outputs, tpr: float = 0.95) -> Detector:
+        """A copy with a threshold that accepts at least the share `tpr` of in-distribution data.
+
+        The threshold is the k-th smallest of the n calibration scores, k = floor((n + 1) (1 - tpr)). A new sample of
+        the same distribution reaches it with a probability of at least `tpr`, over the draw of both, ties or not
+        (split conformal prediction: Vovk et al., Algorithmic Learning in a Random World, 2005, sec. 4.1). It needs
+        n >= 1 / (1 - tpr) - 1 samples, 19 for 0.95.
+
+        Args:
+          id_outputs: in-distribution outputs that neither the network nor the detector was fitted to.
+          tpr: the share to accept, in (0, 1).
+
+        Raises:
+          TypeError: arrays instead of `Outputs`.
+          ValueError: what `score` raises; too few samples for `tpr`; samples with the label -1; NaN or infinite scores.
+        """
+        scores = self.score(id_outputs)
+        return dataclasses.replace(self, reference=reference(scores, id_outputs, tpr, self.name))
+
+    @property
+    def calibration(self) -> Calibration:
+        """Of a calibrated detector: n, tpr, threshold, and the expected false-alarm rate with its 95 % interval."""
+        return self._reference().summary()
+
+    def predict(self, outputs: Outputs) -> Bool[jax.Array, " n"]:
+        """(n,) whether a sample is in-distribution: its score is at or above the threshold.
+
+        The same as p_value > 1 - tpr.
+
+        Raises:
+          ValueError: not calibrated; what `score` raises.
+        """
+        return self._reference().accept(self.score(outputs))
+
+    def p_value(self, outputs: Outputs) -> Float[jax.Array, " n"]:
+        """(n,) float32 conformal p-values, (1 + #{calibration scores <= score}) / (n + 1).
+
+        For in-distribution samples P(p <= a) <= a for every a, over the draw of the calibration set and the sample
+        (Vovk et al., Algorithmic Learning in a Random World, 2005, prop. 2.4). NaN where the score is.
+
+        Raises:
+          ValueError: not calibrated; what `score` raises.
+        """
+        return self._reference().p_values(self.score(outputs))
+
+    def _reference(self) -> Reference:
+        if self.params is None:
+            raise ValueError(f"{self.name} is not fitted: call det = det.fit(stats) first")
+        if self.reference is None:
+            raise ValueError(f"{self.name} is not calibrated: call det = det.calibrate(id_outputs, tpr=0.95) first")
+        return self.reference
 
 
 def score_all(points: Sequence[Detector], outputs: Outputs) -> Float[jax.Array, "n points"]:
