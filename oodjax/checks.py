@@ -97,7 +97,7 @@ def training_batches(batches: Any, head: Head, *, check_head: bool = True) -> It
         if seen is None:
             seen = widths
             if check_head:
-                check_logits(outputs, head, who)
+                check_logits(outputs, head, who, "check_head=False skips this")
         _check_same_fields(widths, seen, number, who)
         labels = class_indices(outputs.labels, int(head.kernel.shape[1]), who)
         yield outputs if isinstance(outputs.labels, jax.Array) else outputs.replace(labels=labels)
@@ -141,8 +141,14 @@ def _check_same_fields(widths: dict, first: dict, number: int, who: str) -> None
             raise ValueError(f"{who}: Outputs.{name} is {now} in batch {number}, in the first it was {was}")
 
 
-def check_logits(outputs: Outputs, head: Head, who: str) -> None:
-    """Raises a ValueError with the measured difference unless logits = head(features) within bfloat16's rounding."""
+def check_logits(outputs: Outputs, head: Head, who: str, skip: str = "") -> None:
+    """Raises a ValueError with the measured difference unless logits = head(features) within bfloat16's rounding.
+
+    Args:
+      outputs, head: what is compared; the first rows suffice.
+      who: begins the message.
+      skip: ends it: how to go without the comparison, where that is possible.
+    """
     logits, features = (np.asarray(x[:HEAD_ROWS]).astype(np.float64) for x in (outputs.logits, outputs.features))
     kernel, bias = (np.asarray(x).astype(np.float64) for x in (head.kernel, head.bias))
     difference = np.abs(logits - (features @ kernel + bias))
@@ -153,7 +159,8 @@ def check_logits(outputs: Outputs, head: Head, who: str) -> None:
     if logits.min() >= 0 and np.abs(logits.sum(axis=1) - 1).max() < 0.01:
         hint = "they look like probabilities: pass the values before the softmax"
     else:
-        hint = "features must be what the head reads and logits what it returns; check_head=False skips this"
+        hint = "features must be what the head reads and logits what it returns"
+        hint += f"; {skip}" if skip else ""
     raise ValueError(
         f"{who}: logits differ from head(features) by up to {difference[worst]:.3g}, where rounding explains "
         f"{allowed[worst]:.3g}: {hint}"

@@ -107,8 +107,12 @@ def print_tables(console: Console, tables: Tables) -> None:
     say(console, f"best detectors by mean AUROC: {leaders}")
 
 
-def print_notes(console: Console, objections: Mapping[str, list[str]], notes: Iterable[Note]) -> None:
-    """Why detectors did not run, and which grid points the search left out."""
+def print_notes(console: Console, study: Study, objections: Mapping[str, list[str]], notes: Iterable[Note]) -> None:
+    """Why nothing was searched, why detectors did not run, and which grid points the search left out."""
+    if not study.validations:
+        lacking = " and no ".join(n for n, there in (("ID", study.id_val), ("OOD", study.ood_vals)) if not there)
+        what = "every detector has its default hyper-parameters"
+        say(console, f"note: no search: {what}, as there is no {lacking} validation set")
     for reason, names in objections.items():
         say(console, f"note: left out: {', '.join(names)}: {reason}")
     known = list(dict.fromkeys(notes))

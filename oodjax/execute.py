@@ -24,7 +24,7 @@ from oodjax.scoring import Chosen, candidates, fit, in_pass, score_detector
 from oodjax.shelf import ODIN_GRID, Shelf
 from oodjax.statistics import TrainStatistics
 from oodjax.store import Room, Store, Writer
-from oodjax.study import Model, Study
+from oodjax.study import Model, Study, StudyError
 
 NOTHING: Points = ((), ())
 ALWAYS = ("valid", "logits", "features")
@@ -89,9 +89,10 @@ class Engine:
     def _todo(self, model: Model) -> Todo:
         shelf = self.shelf(model)
         if shelf is None:
+            bare = Shelf(self.study, self.store, model.name, {})
             sets = (*self.study.validations, *self.study.tests)
-            every = {s.name: [*ALWAYS, "odin"] for s in sets}
-            return Todo(True, self.study.train is not None, every, list(self.study.detectors))
+            every = {s.name: [*ALWAYS, *({"odin"} & bare.needs)] for s in sets}
+            return Todo(True, bool(bare.reads), every, list(bare.detectors))
         scores = shelf.missing_scores()
         if not scores:
             return Todo(False, False, {}, [])
@@ -281,15 +282,29 @@ class Engine:
 
 
 def objections(study: Study, store: Store) -> dict[str, list[str]]:
-    """Why detectors are left out: reason -> "detector" or "detector of model", for the notes of a run."""
-    found: dict[str, list[str]] = {}
-    for model in study.models:
-        facts = model.facts()
-        if facts is None:
-            continue
-        shelf = Shelf(study, store, model.name, facts)
+    """Why detectors are left out: reason -> "detector", or "detector of model" where other models have it."""
+    found: dict[str, dict[str, list[str]]] = {}
+    made = [(model.name, facts) for model in study.models if (facts := model.facts()) is not None]
+    for model, facts in made:
+        shelf = Shelf(study, store, model, facts)
         for name in study.detectors:
             reason = shelf.objection(name)
             if reason is not None:
-                found.setdefault(reason, []).append(name if len(study.models) == 1 else f"{name} of {model.name}")
-    return found
+                found.setdefault(reason, {}).setdefault(name, []).append(model)
+    return {
+        reason: [n if len(models) == len(made) else f"{n} of {', '.join(models)}" for n, models in names.items()]
+        for reason, names in found.items()
+    }
+
+
+def check_detectors(study: Study, store: Store) -> None:
+    """Raises a StudyError where no detector that is asked for can run on any model."""
+    for model in study.models:
+        able = [name for name in study.detectors if Shelf(study, store, model.name, {}).objection(name) is None]
+        if any(not {"gram", "layer_means"} & set(METHODS[name].needs) for name in able):
+            return
+        shelf = Shelf(study, store, model.name, model.facts() or {})
+        if any(shelf.objection(name) is None for name in able):
+            return
+    reasons = (f"{', '.join(names)}: {reason}" for reason, names in objections(study, store).items())
+    raise StudyError(f"no detector can run: {'; '.join(reasons)}")

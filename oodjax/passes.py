@@ -21,6 +21,7 @@ from oodjax.accumulate import (
     to_arrays,
 )
 from oodjax.bank import energies_of, index_keys, kept_rows
+from oodjax.checks import check_logits
 from oodjax.data.loader import Batch, Geometry, batch_count, load
 from oodjax.data.sets import ImageSet
 from oodjax.detectors import Detector, score_all
@@ -74,6 +75,9 @@ class Sink(Protocol):
 
     def finish(self) -> None: ...
 
+    def close(self) -> None:
+        """Lets go of its files where the pass has failed."""
+
 
 @dataclass(frozen=True)
 class Member:
@@ -108,23 +112,38 @@ def run_pass(
     Raises:
       BadImage: an image cannot be read and the study does not skip it.
     """
+    try:
+        _go_through(study, devices, image_set, tasks, counts, advance, first)
+    except BaseException:
+        for task in tasks:
+            task.sink.close()
+        raise
+    for task in tasks:
+        task.sink.finish()
+
+
+def _go_through(
+    study: Study, devices: Devices, image_set: ImageSet, tasks: Sequence[Task], counts: Counts,
+    advance: Callable[[int], None], first: int,
+) -> None:  # fmt: skip
     prepared = [(task, devices.replicate((pixels_of(task.member.network), odin_axes(task.points)))) for task in tasks]
     geometries = tuple(dict.fromkeys(task.member.geometry for task in tasks))
     for batch in _stream(study, devices, image_set, geometries, counts, first):
         rows = int(batch.host.mask.sum())
+        begins = batch.number == first
         for task, (pixels, axes) in prepared:
             network = task.member.network
             outputs = forward(
                 network.apply, task.needs, devices.mesh, network.state, batch.images[task.member.geometry], pixels, axes
             )
+            if begins:
+                _check_head(outputs, batch.host, task.member, devices, image_set)
             task.sink.take(outputs, batch)
             counts.forwards += rows
             if "odin" in task.needs:
                 temperatures, noises = task.points
                 counts.odin_passes += rows * len(temperatures) * (1 + len(noises))
         advance(rows)
-    for task in tasks:
-        task.sink.finish()
 
 
 def _stream(
@@ -176,6 +195,9 @@ class Keep:
             self._writer.write(name, rows, values)
         if "valid" in self._names:
             self._writer.write("valid", rows, np.ones(len(rows), bool))
+
+    def close(self) -> None:
+        self._writer.close()
 
     def finish(self) -> None:
         self._write_last()
@@ -300,6 +322,9 @@ class Fold:
         self._state = from_arrays(arrays, self._devices.mesh)
         return done
 
+    def close(self) -> None:
+        self._writer.close()
+
     def finish(self) -> None:
         self._write_last()
         self._writer.flush()
@@ -336,6 +361,17 @@ class Fold:
         for name, array in sums.items():
             self._writer.add(name, self._key, array)
         self._writer.commit({"sums": (self._key, sorted(sums))})
+
+
+def _check_head(outputs: Outputs, batch: Batch, member: Member, devices: Devices, image_set: ImageSet) -> None:
+    """Raises a StudyError unless the logits of a batch are the head's of its features; others are checked as kept."""
+    logits, features = (devices.local(x)[batch.mask] for x in (outputs.logits, outputs.features))
+    if not (len(logits) and np.isfinite(logits).all() and np.isfinite(features).all()):
+        return
+    try:
+        check_logits(Outputs(logits, features), member.network.head, f"{member.name} on {image_set.name}")
+    except ValueError as error:
+        raise StudyError(str(error)) from error
 
 
 def check_finite(values: np.ndarray, name: str, who: str) -> None:

@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
 LISTING, MAKER = "run.json", "oodjax.run"
 TABLES = ("results.csv", "models.csv")
-_IMAGENET = ("data", "checkpoints")
-_OWN = ("model", "id_train", "id_val", "id_test", "ood_val", "ood", "root")
-_IDLE = {"digits": _IMAGENET + _OWN, "imagenet": _OWN, "own": _IMAGENET}  # options that a preset has no use for
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy", "scikit-learn", "pillow")
 
 
@@ -86,12 +83,14 @@ class Job:
       asked: the part that this run is to finish.
       folder: of the results.
       plan_only: print the plan and stop.
+      warnings: what may be a mistake in its data.
     """
 
     whole: Study
     asked: Study
     folder: Path
     plan_only: bool
+    warnings: list[str]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -137,6 +136,9 @@ def _join_hosts(options: argparse.Namespace) -> None:
 def _prepare(options: argparse.Namespace) -> Job:
     """The study that the options ask for; nothing is written."""
     from oodjax import presets
+    from oodjax.execute import check_detectors
+    from oodjax.presets.doubts import check_labels, doubts
+    from oodjax.store import Store
     from oodjax.study import StudyError
 
     asked = vars(options)  # holds only what is given, where there is no default
@@ -144,9 +146,6 @@ def _prepare(options: argparse.Namespace) -> Job:
     name = Path(options.preset).stem if is_file else options.preset
     chosen = {k: tuple(split_names(asked[k])) if k in asked else None for k in ("models", "detectors", "datasets")}
     folder = asked.get("out", Path("oodjax-results") / name)
-    idle = [option for option in _IDLE.get(options.preset, ()) if option in asked]
-    if idle:
-        raise StudyError(f"{options.preset} takes no {', '.join('--' + option.replace('_', '-') for option in idle)}")
     if options.fleet != "auto" and not (options.fleet.isdecimal() and int(options.fleet)):
         raise StudyError(f"--fleet must be auto or a whole number of at least 1, got {options.fleet!r}")
     given = {k: asked[k] for k in ("data", "checkpoints", "model", "id_train", "id_val", "id_test", "ood_val", "root",
@@ -165,7 +164,9 @@ def _prepare(options: argparse.Namespace) -> Job:
             f"got {given['batch_size']}"
         )
     _check_outputs(folder)
-    return Job(whole, part, folder, options.plan)
+    check_labels(part)
+    check_detectors(part, Store(folder))
+    return Job(whole, part, folder, options.plan, doubts(part, options.hash_content))
 
 
 def _check_outputs(folder: Path) -> None:
@@ -193,12 +194,13 @@ def _run(job: Job) -> None:
     store = Store(job.folder, warn=lambda line: print(line, file=sys.stderr))
     with show.Stages(console, shown=devices.leads and not job.plan_only) as stages:
         engine = Engine(job.asked, store, devices, stages)
+        show.print_sets(console, job.asked)
+        for line in job.warnings:
+            show.say(console, f"warning: {line}")
         if job.plan_only:
             found = plan(engine)
-            show.print_sets(console, job.asked)
             show.print_plan(console, job.asked, found, smaller(job.asked, found))
             return
-        show.print_sets(console, job.asked)
         with store.claim(devices.leads):
             if devices.leads:
                 remove_partial(job.folder, job.folder / "checkpoints")
@@ -224,7 +226,7 @@ def _write(job: Job, engine: Engine, console: Console, stages: Any) -> None:
     with console.status("drawing the report"):
         _report(job.folder)
     print_tables(console, tables)
-    print_notes(console, objections(job.asked, engine.store), _notes(job.asked, engine))
+    print_notes(console, job.asked, objections(job.asked, engine.store), _notes(job.asked, engine))
 
 
 def _report(folder: Path) -> None:

@@ -13,10 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from oodjax.arrays import describe
 from oodjax.checks import check_logits
 from oodjax.models.normalize import normalize_images
 from oodjax.models.resnet import ModelOutput
 from oodjax.outputs import Head, Outputs
+from oodjax.taps import summarize
 
 Apply = Callable[[Any, jax.Array], ModelOutput]
 
@@ -39,10 +41,10 @@ class FunctionApply:
     takes_state: bool
 
     def __call__(self, state: Any, images: jax.Array) -> ModelOutput:
-        found = tuple(self.function(state, images) if self.takes_state else self.function(images))
-        if len(found) not in (2, 3):
+        found = self.function(state, images) if self.takes_state else self.function(images)
+        if not isinstance(found, (tuple, list)) or len(found) not in (2, 3):
             raise ValueError(
-                f"a network returns (logits, features) or (logits, features, maps), got {len(found)} values"
+                f"a network's function returns (logits, features) or (logits, features, maps), got {describe(found)}"
             )
         logits, features, *maps = found
         return ModelOutput(logits, features, tuple(maps[0]) if maps and maps[0] is not None else ())
@@ -144,7 +146,8 @@ class Network:
           state: the weights, where the function takes them.
           mean, std: (3,) of pixels in 0..1; the function then gets normalised float32 images. Without them it gets
             the pixels: uint8, or for ODIN float32 in 0..255.
-          resize, crop: pixels of the shorter side and of the centre crop; None takes images as they are, all of a size.
+          resize, crop: pixels of the shorter side and of the centre crop; None takes images as they are, all of a size
+            (`resize=None, crop=28` those of 28 pixels, for a function of that size alone).
           version: names the model where kept results are looked up. Without it they are found by the outputs for a
             fixed random batch, so that other weights never find them.
 
@@ -159,12 +162,30 @@ class Network:
         found = cls(apply, state, head, mean, std, resize, crop, "")
         probe = np.random.default_rng(0).integers(0, 256, (2, crop or 32, crop or 32, 3), dtype=np.uint8)
         out = found(probe)
-        check_logits(Outputs(out.logits, out.features), head, "Network.from_function")
+        _check_outputs(out, head, len(probe))
         marks = (
             [version] if version is not None else [np.asarray(out.logits).tobytes(), np.asarray(out.features).tobytes()]
         )
         digest = hashlib.sha256(repr((marks, resize, crop)).encode())
         return cls(apply, state, head, mean, std, resize, crop, digest.hexdigest(), bool(out.maps))
+
+
+def _check_outputs(out: ModelOutput, head: Head, samples: int) -> None:
+    """Raises a ValueError unless a function's outputs are of these samples, finite, and the head's."""
+    who, (features, classes) = "Network.from_function", head.kernel.shape
+    expected = {"logits": (samples, classes), "features": (samples, features)}
+    for name, shape in expected.items():
+        value = getattr(out, name)
+        if np.shape(value) != shape:
+            raise ValueError(
+                f"{who}: for {samples} images the function returns {name} {describe(value)}, expected shape {shape}: "
+                f"the head is of {features} features and {classes} classes"
+            )
+        if not np.isfinite(np.asarray(value)).all():
+            raise ValueError(f"{who}: the function's {name} hold NaN or infinite values")
+    if out.maps:
+        jax.eval_shape(summarize, out.maps)
+    check_logits(Outputs(out.logits, out.features), head, who)
 
 
 def prepare(images: jax.Array, mean: Any, std: Any) -> jax.Array:

@@ -9,6 +9,8 @@ from pathlib import Path
 from oodjax.study import Study, StudyError, check_seed
 
 NAMES = ("digits", "cifar10", "imagenet", "own")
+ONE_MODEL = ("model", "id_train", "id_val", "id_test", "ood_val", "ood")
+TAKES = {"digits": (), "cifar10": ("data",), "imagenet": ("data", "checkpoints"), "own": ("data", "root", *ONE_MODEL)}
 
 
 @dataclass(frozen=True)
@@ -69,5 +71,22 @@ def make(name: str, options: Options) -> Study:
     """
     if name not in NAMES:
         raise StudyError(f"unknown preset {name!r}; there are: {', '.join(NAMES)}, or the path of a study file (.toml)")
+    _check_taken(name, options)
     check_seed(options.seed)  # before it makes data
     return import_module(f"oodjax.presets.{name}").study(options)
+
+
+def _check_taken(name: str, options: Options) -> None:
+    """Raises a StudyError that names the options that say nothing to this preset."""
+    is_file = options.file is not None
+    takes = [field for field in TAKES[name] if not (is_file and field in ONE_MODEL)]
+    given = [f for f in ("data", "checkpoints", "root", *ONE_MODEL) if getattr(options, f) not in (None, ())]
+    stray = [_flag(field) for field in given if field not in takes]
+    if stray:
+        what = f"the study file {options.file}" if is_file else name
+        known = ", ".join(map(_flag, takes)) or "none of that kind"
+        raise StudyError(f"{what} takes no {', '.join(stray)}; it takes {known}")
+
+
+def _flag(field: str) -> str:
+    return f"--{field.replace('_', '-')}"

@@ -16,7 +16,11 @@ import numpy as np
 from flax import nnx
 
 from oodjax import zoo
+from oodjax.arrays import describe
+from oodjax.data.loader import AS_IT_IS, Geometry
+from oodjax.data.loader import load as read
 from oodjax.data.sets import ImageSet
+from oodjax.data.sources import Arrays
 from oodjax.fingerprints import package_code
 from oodjax.models import ResNetConfig, fold_batch_norm, initialize
 from oodjax.models.checkpoint import CheckpointError, check_files, flat_arrays, read_manifest, refuse_foreign, save
@@ -40,7 +44,7 @@ class Trained:
       name: of the recipe.
       folder: of the checkpoint.
       config: the architecture.
-      train: images in memory.
+      train: the training set; its images are held in memory while it trains.
       mean, std: of the training pixels in 0..1.
       seed: of weights, order and augmentation.
       size: resize and crop in pixels, None where the images are used as they are.
@@ -103,7 +107,11 @@ class Trained:
         except CheckpointError as error:
             raise StudyError(str(error)) from error
         recipe = RECIPES[self.name]
-        state = train(recipe, self.config, self.train.images, self.train.labels, self.mean, self.std, self.seed)
+        images = in_memory(self.train, Geometry(self.size, self.size))
+        try:
+            state = train(recipe, self.config, images, self.train.labels, self.mean, self.std, self.seed)
+        except ValueError as error:
+            raise StudyError(f"model {self.name}: {error}; --models with the others' names leaves it out") from error
         trained = initialize(self.config, self.seed)
         nnx.update(trained, state)
         save(self.folder, trained, key=self._key, recipe=recipe.describe(), seed=self.seed)
@@ -162,24 +170,34 @@ class Converted:
 
 @dataclass(frozen=True, eq=False)
 class Imported:
-    """The user's own model: `module:function`, where the function returns an `oodjax.Network`."""
+    """The user's own model: `module:function`, where the function returns an `oodjax.Network`.
+
+    Attributes:
+      name, category: of the tables' rows.
+      target: `module:function`; the module is looked for in `base`, in the current folder and where Python does.
+      base: the study file's folder.
+    """
 
     name: str
     category: str
     target: str
+    base: Path = Path(".")
 
     @cached_property
     def network(self) -> Network:
-        module, _, function = self.target.partition(":")
-        sys.path.insert(0, "")  # as `python -m` does: the current folder
+        who, added = f"network {self.target!r}", [str(self.base.resolve()), str(Path.cwd())]
+        sys.path[:0] = added
         try:
-            found = getattr(import_module(module), function)()
-        except (ImportError, AttributeError) as error:
-            raise StudyError(f"network {self.target!r}: {error}; expected module:function") from error
+            found = _imported(self.target, who)()
+        except StudyError:
+            raise
+        except Exception as error:  # the user's code may raise anything
+            raise StudyError(f"{who} raised {type(error).__name__}: {error}") from error
         finally:
-            sys.path.remove("")
+            for folder in added:
+                sys.path.remove(folder)
         if not isinstance(found, Network):
-            raise StudyError(f"network {self.target!r} returned {type(found).__name__}, expected an oodjax.Network")
+            raise StudyError(f"{who} returned {describe(found)}, expected an oodjax.Network")
         return found
 
     def facts(self) -> Mapping[str, Any]:
@@ -202,3 +220,27 @@ class Imported:
 
     def load(self, precision: str) -> Network:
         return self.network
+
+
+def _imported(target: str, who: str) -> Callable[[], Any]:
+    """What `module:function` names."""
+    module, _, function = target.partition(":")
+    if not (module and function):
+        raise StudyError(f"{who}: expected module:function, for example my_package.networks:build")
+    try:
+        found = getattr(import_module(module), function, None)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        raise StudyError(f"{who}: there is no module {error.name}") from error
+    if not callable(found):
+        raise StudyError(f"{who}: the module {module} has no function {function}")
+    return found
+
+
+def in_memory(image_set: ImageSet, geometry: Geometry = AS_IT_IS, batch_size: int = 256) -> np.ndarray:
+    """All images of a set at one size, uint8 (n, h, w, 3), in its order."""
+    if geometry == AS_IT_IS and isinstance(image_set.source, Arrays):
+        return image_set.images
+    batches = read(image_set.source, batch_size, geometries=[geometry])
+    return np.concatenate([batch.images[batch.mask] for batch in batches])

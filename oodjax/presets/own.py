@@ -15,6 +15,7 @@ from oodjax.study import Model, Study, StudyError
 
 BATCH_SIZE = 64
 ID_ROLES = {"train": "train", "validation": "id_val", "test": "id_test"}
+ROLES_OF = {"id_train": "train", "id_val": "id_val", "id_test": "id_test"}
 MODEL_KEYS = ("checkpoint", "network", "category")
 
 
@@ -25,25 +26,30 @@ def study(options: Options) -> Study:
 
 def _from_options(options: Options) -> Study:
     missing = [flag for flag, value in (("--model", options.model), ("--id-test", options.id_test)) if not value]
-    missing += [] if options.ood else ["--ood NAME=PATH:CATEGORY"]
+    missing += [] if options.ood else ["--ood NAME=SET:CATEGORY"]
     if missing:
         raise StudyError(f"own needs {', '.join(missing)}; or name a study file: python -m oodjax.run STUDY.toml")
     assert options.model is not None
     sets: list[ImageSet] = []
-    for role, text in (("train", options.id_train), ("id_val", options.id_val), ("id_test", options.id_test)):
-        if text:
-            sets.append(
-                _set(f"{role}", role, "id", text, options, Path("."), f"--{role.replace('_', '-')}", None, sets)
-            )
-    if options.ood_val:
+    given = {"id_train": options.id_train, "id_val": options.id_val, "id_test": options.id_test}
+    for name, text in given.items():
+        if text is not None:
+            role = ROLES_OF[name]
+            sets.append(_set(name, role, "id", text, options, Path("."), f"--{name.replace('_', '-')}", None, sets))
+    if options.ood_val is not None:
         sets.append(_set("ood_val", "ood_val", "validation", options.ood_val, options, Path("."), "--ood-val"))
     for text in options.ood:
         name, equals, rest = text.partition("=")
         place, colon, category = rest.rpartition(":")
         if not (name and equals and place and colon and category) or "/" in category:
-            raise StudyError(f"--ood: got {text!r}, expected NAME=PATH:CATEGORY, for example foxes=photos/foxes:near")
+            raise StudyError(f"--ood: got {text!r}, expected NAME=SET:CATEGORY, for example foxes=photos/foxes:near")
         sets.append(_set(name, "ood_test", category, place, options, Path("."), f"--ood {name}"))
-    return Study("own", tuple(sets), (_model("model", {}, options.model, Path(".")),), **options.settings(BATCH_SIZE))
+    return Study(
+        "own",
+        tuple(sets),
+        (_model("model", "own", options.model, Path("."), "--model"),),
+        **options.settings(BATCH_SIZE),
+    )
 
 
 def _from_file(options: Options) -> Study:
@@ -79,21 +85,23 @@ def _from_file(options: Options) -> Study:
         given = [key for key in ("checkpoint", "network") if key in entry]
         if len(given) != 1:
             raise StudyError(f"{where}: expected either `checkpoint` or `network`, got {', '.join(given) or 'neither'}")
-        models.append(_model(name, entry, _text(entry, given[0], where), base, given[0]))
+        category = _text(entry, "category", where) if "category" in entry else "own"
+        models.append(_model(name, category, _text(entry, given[0], where), base, f"{where} {given[0]}", given[0]))
     if not models:
         raise StudyError(f"{path} names no model: add [models.NAME] with `checkpoint` or `network`")
     return Study(path.stem, tuple(sets), tuple(models), **options.settings(BATCH_SIZE))
 
 
-def _model(name: str, entry: Mapping[str, Any], text: str, base: Path, kind: str | None = None) -> Model:
-    category = str(entry.get("category", "own"))
-    folder = base / Path(text).expanduser()
+def _model(name: str, category: str, text: str, base: Path, where: str, kind: str | None = None) -> Model:
+    try:
+        folder = base / Path(text).expanduser()
+    except RuntimeError as error:
+        raise StudyError(f"{where}: {error}") from error
     if kind == "network" or (kind is None and ":" in text and not folder.exists()):
-        return Imported(name, category, text)
+        return Imported(name, category, text, base)
     if not (folder / "manifest.json").is_file():
-        raise StudyError(
-            f"model {name}: {folder} is no checkpoint that `python -m converters` wrote, and not module:function"
-        )
+        other = "" if kind else ", and not module:function"
+        raise StudyError(f"{where}: {folder} is no checkpoint that `python -m converters` wrote{other}")
     return Converted(name, category, folder)
 
 
@@ -123,7 +131,7 @@ def _set(
         if not len(source):
             raise DataError(f"{text} holds no image")
         return ImageSet(name, role, category, source)
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:  # RuntimeError: ~ of a user that is not there
         raise StudyError(f"{where}: {error}") from error
 
 
@@ -143,5 +151,5 @@ def _table(content: Mapping[str, Any], name: str, where: str) -> Mapping[str, An
 def _text(table: Mapping[str, Any], key: str, where: str) -> str:
     value = table[key]
     if not isinstance(value, str) or not value:
-        raise StudyError(f"{where}: {key} must be a path, a list file or tfds:NAME:SPLIT, got {value!r}")
+        raise StudyError(f"{where}: {key} must be a text in quotes, got {value!r}")
     return value
