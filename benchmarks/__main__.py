@@ -13,9 +13,9 @@ from typing import Any
 
 import jax
 
-from benchmarks import extraction, fitting, reading, scoring
+from benchmarks import extraction, fitting, reading, scoring, verdict
 
-PARTS = ("extraction", "odin", "scoring", "reading", "fitting")
+PARTS = ("extraction", "odin", "scoring", "reading", "fitting", "verdict")
 
 
 def main() -> None:
@@ -46,6 +46,8 @@ def main() -> None:
         report["reading"] = reading.run(options.repeats)
     if "fitting" in options.parts:
         report["fitting"] = fitting.run(options.repeats)
+    if "verdict" in options.parts:
+        report["verdict"] = verdict.run(4 * options.repeats)
     text = json.dumps(report, indent=2)
     print(text)
     if options.out is not None:

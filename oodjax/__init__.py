@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from oodjax import analysis, detectors, metrics, zoo
     from oodjax.extraction import extract
     from oodjax.models.network import Network
+    from oodjax.monitor import Monitor, Verdict
     from oodjax.odin import odin_scores
     from oodjax.outputs import Head, Outputs
     from oodjax.statistics import TrainStatistics
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Head",
+    "Monitor",
     "Network",
     "Outputs",
     "TrainStatistics",
+    "Verdict",
     "analysis",
     "detectors",
     "extract",
@@ -38,6 +41,8 @@ _HOMES = {
     "odin_scores": "oodjax.odin",
     "extract": "oodjax.extraction",
     "Network": "oodjax.models.network",
+    "Monitor": "oodjax.monitor",
+    "Verdict": "oodjax.monitor",
 }
 _MODULES = ("analysis", "detectors", "metrics", "zoo")
 

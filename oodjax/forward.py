@@ -40,29 +40,35 @@ def forward(
       Outputs without labels; ODIN's scores cost T + T x E passes more.
     """
 
-    def on_device(state, images, pixels, odin_axes):
-        mean, std, pixel_std = pixels
-        x = prepare(images, mean, std)
-        if "odin" in needs:
-            x = x.astype(jnp.float32)
-            temperatures, noises = odin_axes
-            scores, (_, out) = perturbed_scores(partial(_with_logits, apply, state), x, temperatures, noises, pixel_std)
-        else:
-            scores, out = None, apply(state, x)
-        gram, layer_means = summarize(out.maps) if needs & {"gram", "layer_means"} else (None, None)
-        return Outputs(
-            out.logits.astype(jnp.float32),
-            out.features.astype(jnp.float32),
-            gram=gram if "gram" in needs else None,
-            layer_means=layer_means if "layer_means" in needs else None,
-            odin=scores,
-        )
-
     everywhere, split = PartitionSpec(), PartitionSpec(AXIS)
     program = jax.shard_map(
-        on_device, mesh=mesh, in_specs=(everywhere, split, everywhere, everywhere), out_specs=split, check_vma=False
-    )
+        partial(on_device, apply, needs), mesh=mesh, in_specs=(everywhere, split, everywhere, everywhere),
+        out_specs=split, check_vma=False,
+    )  # fmt: skip
     return program(state, images, pixels, odin_axes)
+
+
+def on_device(
+    apply: Apply, needs: frozenset[str], state: Any, images: jax.Array, pixels: tuple[Any, Any, Any],
+    odin_axes: tuple[jax.Array, jax.Array],
+) -> Outputs:  # fmt: skip
+    """`forward` on one device; to be traced inside a program."""
+    mean, std, pixel_std = pixels
+    x = prepare(images, mean, std)
+    if "odin" in needs:
+        x = x.astype(jnp.float32)
+        temperatures, noises = odin_axes
+        scores, (_, out) = perturbed_scores(partial(_with_logits, apply, state), x, temperatures, noises, pixel_std)
+    else:
+        scores, out = None, apply(state, x)
+    gram, layer_means = summarize(out.maps) if needs & {"gram", "layer_means"} else (None, None)
+    return Outputs(
+        out.logits.astype(jnp.float32),
+        out.features.astype(jnp.float32),
+        gram=gram if "gram" in needs else None,
+        layer_means=layer_means if "layer_means" in needs else None,
+        odin=scores,
+    )
 
 
 def _with_logits(apply: Apply, state: Any, x: jax.Array) -> tuple[jax.Array, Any]:

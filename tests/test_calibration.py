@@ -156,7 +156,7 @@ FAULTS = {
     "not calibrated": (lambda: detectors.create("mls").predict(a_few()), ValueError, "mls is not calibrated: call"),
     "no p-value": (lambda: detectors.create("mls").p_value(a_few()), ValueError, "mls is not calibrated: call"),
     "no record": (lambda: detectors.create("mls").calibration, ValueError, "mls is not calibrated: call"),
-    "too few": (lambda: calibrated(range(18)), ValueError, "18 samples are too few .* 0.95: give at least 19, or lower it"),
+    "too few": (lambda: calibrated(range(18)), ValueError, "18 samples are too few .* 0.95: give at least 19"),
     "far too few": (lambda: calibrated(range(18), 0.999), ValueError, "give at least 999"),
     "share of one": (lambda: calibrated(range(30), 1.0), ValueError, "tpr must be a number between 0 and 1.*got 1.0"),
     "percent": (lambda: calibrated(range(30), 95), ValueError, "tpr must be a number between 0 and 1.*got 95"),

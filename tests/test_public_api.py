@@ -63,7 +63,7 @@ def test_the_list_of_public_names_is_complete():
     for name in oodjax.__all__:
         assert getattr(oodjax, name) is not None, name
     with pytest.raises(
-        AttributeError, match=r"module 'oodjax' has no attribute 'detector'; it has: Head, Network, Outputs"
+        AttributeError, match=r"module 'oodjax' has no attribute 'detector'; it has: Head, Monitor, Network"
     ):
         _ = oodjax.detector
 

@@ -213,6 +213,11 @@ class Detector:
         """Of a calibrated detector: n, tpr, threshold, and the expected false-alarm rate with its 95 % interval."""
         return self._reference().summary()
 
+    @property
+    def threshold(self) -> jax.Array:
+        """() float32, the lowest score that is accepted."""
+        return self._reference().threshold
+
     def predict(self, outputs: Outputs) -> Bool[jax.Array, " n"]:
         """(n,) whether a sample is in-distribution: its score is at or above the threshold.
 
@@ -247,7 +252,7 @@ def score_all(points: Sequence[Detector], outputs: Outputs) -> Float[jax.Array, 
     require_outputs(outputs, "score_all")
     if not isinstance(points, (tuple, list)) or not all(isinstance(point, Detector) for point in points):
         raise TypeError(f"score_all takes a sequence of fitted detectors, got {describe(points)}")
-    if not points or len(outputs) == 0:
+    if not points or outputs.logits.shape[0] == 0:  # not len(outputs): a program for any number of rows has none
         raise ValueError(f"score needs at least one detector and one sample, got {len(points)} and {len(outputs)}")
     outputs = canonical(outputs)
     columns, start = [], 0
