@@ -12,6 +12,7 @@ import numpy as np
 from converters import reference
 from converters.errors import ConversionError
 from oodjax import zoo
+from oodjax.models.network import Network
 
 
 def reread(tensors: dict[str, Any], read: Callable[[], dict[str, Any]], what: str) -> str:
@@ -37,7 +38,8 @@ def drifts(folder: Path, layout: str, tensors: dict[str, Any]) -> list[str]:
     plain = _forward(loaded, pixels)
     lines = []
     try:
-        images = ((pixels / 255.0 - loaded.mean) / loaded.std).astype(np.float32)
+        mean, std = (np.asarray(v) for v in loaded.normalisation)
+        images = ((pixels / 255.0 - mean) / std).astype(np.float32)
         lines.append(_drift_line("from torch", plain, reference.outputs(layout, tensors, images)))
         lines.append(
             f"compared with {reference.described(layout)} holding the same tensors; what has no tensors (blur, "
@@ -51,7 +53,7 @@ def drifts(folder: Path, layout: str, tensors: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _forward(loaded: zoo.Loaded, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _forward(loaded: Network, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     with jax.default_matmul_precision("highest"):
         out = jax.jit(loaded.__call__)(pixels)
     return np.asarray(out.logits), np.asarray(out.features)

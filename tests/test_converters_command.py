@@ -24,6 +24,8 @@ from converters import command
 from converters.__main__ import main
 from oodjax import zoo
 from oodjax.models.checkpoint import CheckpointError
+from oodjax.models.network import Network
+from oodjax.outputs import Head
 
 ARCH = "torchvision-resnet50"
 LOADED = functools.cache(zoo.load)
@@ -57,9 +59,9 @@ def direct() -> list:
 def test_a_converted_checkpoint_gives_the_reference_logits(converted: tuple[Path, Path]) -> None:
     downloads, to = converted
     loaded, folded = zoo.load(to), zoo.load(to, fold=True)
-    assert folded.model.config.folded and not loaded.model.config.folded
-    assert golden.drift(golden.forward(folded.model).logits, golden.expected(ARCH)["logits"]) < 1e-4
-    assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(nnx.state(loaded.model)), direct(), strict=True))
+    assert folded.module.config.folded and not loaded.module.config.folded
+    assert golden.drift(golden.forward(folded.module).logits, golden.expected(ARCH)["logits"]) < 1e-4
+    assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(nnx.state(loaded.module)), direct(), strict=True))
     np.testing.assert_array_equal(loaded.std, np.asarray([0.229, 0.224, 0.225], np.float32))
     manifest = json.loads((to / "manifest.json").read_text())
     content = (downloads / "baseline.safetensors").read_bytes()
@@ -69,13 +71,12 @@ def test_a_converted_checkpoint_gives_the_reference_logits(converted: tuple[Path
 
 
 def test_normalisation_is_the_checkpoints_own() -> None:
-    class Probe:
-        def __call__(self, images):
-            return images
-
     pixels = np.random.default_rng(0).integers(0, 256, (1, 2, 2, 3), np.uint8)
     mean, std = np.float32([0.5, 0.4, 0.3]), np.float32([0.2, 0.3, 0.4])
-    found = zoo.Loaded(Probe(), mean, std, {})(pixels)
+    head = Head(np.eye(3, dtype=np.float32), np.zeros(3, np.float32))
+    settings = {"mean": mean, "std": std, "crop": None, "resize": None}
+    network = Network.from_function(lambda x: (x[:, 0, 0], x[:, 0, 0], (x,)), head, **settings)
+    found = network(pixels).maps[0]
     np.testing.assert_allclose(found, (pixels / 255.0 - mean) / std, rtol=1e-5, atol=1e-6)
 
 
@@ -311,7 +312,7 @@ def test_images_must_be_bytes_with_colours_last(converted: tuple[Path, Path], im
 def test_a_loaded_network_is_shown_in_a_line(converted: tuple[Path, Path]) -> None:
     loaded = LOADED(converted[1])
     assert repr(loaded) == (
-        "Loaded(resnet50, 1000 classes, from baseline.safetensors, mean 0.485 0.456 0.406, std 0.229 0.224 0.225, "
+        "Network(resnet50, 1000 classes, from baseline.safetensors, mean 0.485 0.456 0.406, std 0.229 0.224 0.225, "
         "resize 256, crop 224)"
     )
     assert loaded == loaded and len({loaded, loaded}) == 1

@@ -227,7 +227,7 @@ def test_a_file_of_every_kind_becomes_the_reference_model(name: str, tmp_path: P
     assert main([name, "--from", *map(str, paths), "--to", str(tmp_path / "to")]) == 0
     assert ("inert placeholders: dill_like.Schedule" in capsys.readouterr().out) == name.startswith("at-")
     loaded = zoo.load(tmp_path / "to")
-    out, expected = golden.forward(loaded.model), golden.expected(arch)
+    out, expected = golden.forward(loaded.module), golden.expected(arch)
     assert golden.drift(out.logits, expected["logits"]) < 1e-4
     assert golden.drift(out.features, expected["features"]) < 1e-4
     np.testing.assert_array_equal(loaded.mean, np.asarray(entry.mean, np.float32))

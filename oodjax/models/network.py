@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -82,18 +82,33 @@ class Network:
         """(n, H, W, 3) uint8 images -> `ModelOutput`.
 
         Raises:
-          ValueError: images of another type or shape.
+          ValueError: images of another type or shape, such as floats in 0..1 or (n, 3, H, W), or of another size where
+            the network takes one size alone.
         """
-        shape, dtype = getattr(images, "shape", None), getattr(images, "dtype", None)
-        if dtype != np.uint8 or shape is None or len(shape) != 4 or shape[-1] != 3:
-            raise ValueError(f"images must be uint8 of shape (n, H, W, 3), got {dtype} {shape}")
+        images = images if isinstance(images, jax.Array) else np.asarray(images)
+        _check_images(images, self._side)
         mean, std = self.normalisation
         return _forward(self.apply, self.state, jnp.asarray(images), mean, std)
 
+    @property
+    def _side(self) -> int | None:
+        """Pixels of the images that the architecture takes, where it takes no others."""
+        return getattr(getattr(self.module, "config", None), "image_size", None) if self.module is not None else None
+
+    @cached_property
+    def module(self) -> Any:
+        """The nnx module that maps normalised images to `ModelOutput`; None for a function."""
+        return nnx.merge(self.apply.graphdef, self.state) if isinstance(self.apply, NnxApply) else None
+
     def __repr__(self) -> str:
-        size = "" if self.crop is None else f", {self.crop} pixels"
         features, classes = self.head.kernel.shape
-        return f"Network({features} features, {classes} classes{size}, {self.fingerprint[:12]})"
+        parts = [str(self.manifest.get("architecture", f"{features} features")), f"{classes} classes"]
+        parts += [f"from {', '.join(str(entry['file']) for entry in self.manifest.get('source', ()))}"]
+        parts = parts if self.manifest.get("source") else parts[:2]
+        if self.mean is not None and self.std is not None:
+            parts += [f"{n} {' '.join(f'{x:.4g}' for x in v)}" for n, v in (("mean", self.mean), ("std", self.std))]
+        parts += [] if self.crop is None else [f"resize {self.resize}", f"crop {self.crop}"]
+        return f"Network({', '.join(parts)})"
 
     @property
     def normalisation(self) -> tuple[Any, Any]:
@@ -186,6 +201,18 @@ def _check_outputs(out: ModelOutput, head: Head, samples: int) -> None:
     if out.maps:
         jax.eval_shape(summarize, out.maps)
     check_logits(Outputs(out.logits, out.features), head, who)
+
+
+def _check_images(images: jax.Array | np.ndarray, side: int | None) -> None:
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape[1:]:
+        raise ValueError(
+            f"images must be uint8 of shape (n, height, width, 3), got {images.dtype} of shape {images.shape}; "
+            "oodjax.data.preprocess.preprocess makes them"
+        )
+    if side is not None and images.shape[1:3] != (side, side):
+        raise ValueError(
+            f"this network takes images of {side} x {side} pixels, got {images.shape[1]} x {images.shape[2]}"
+        )
 
 
 def prepare(images: jax.Array, mean: Any, std: Any) -> jax.Array:

@@ -158,14 +158,9 @@ class Converted:
 
     def load(self, precision: str) -> Network:
         try:
-            loaded = zoo.load(self.folder, fold=True, dtype=precision)
+            return zoo.load(self.folder, fold=True, dtype=precision)
         except CheckpointError as error:
             raise StudyError(str(error)) from error
-        model: Any = loaded.model
-        return Network.of(
-            loaded.model, head=Head(model.head.kernel[...], model.head.bias[...]), mean=loaded.mean, std=loaded.std,
-            fingerprint=loaded.manifest["weights"], resize=loaded.resize, crop=loaded.crop, manifest=loaded.manifest,
-        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 from oodjax.zoo.reader import CATEGORIES, Checkpoint, checkpoints, get
 
 if TYPE_CHECKING:
-    from oodjax.zoo.loading import Loaded, load
+    from oodjax.zoo.loading import load
 
-__all__ = ["CATEGORIES", "Checkpoint", "Loaded", "checkpoints", "get", "load"]
+__all__ = ["CATEGORIES", "Checkpoint", "checkpoints", "get", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    """`load` and `Loaded` bring JAX with them: imported when first used."""
-    if name in ("Loaded", "load"):
+    """`load` brings JAX with it: imported when first used."""
+    if name == "load":
         from oodjax.zoo import loading
 
         return getattr(loading, name)
