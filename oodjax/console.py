@@ -19,14 +19,26 @@ if TYPE_CHECKING:
     from oodjax.study import Study
 
 
+LINE_SECONDS = 60.0  # between two lines about one stage, where there is no terminal
+
+
 class Stages:
-    """Progress bars with images a second and the time left; remembers what each stage took."""
+    """How far a run is, with images a second and the time left; remembers what each stage took.
+
+    A terminal shows bars. Elsewhere, as in the log of a batch job, each stage says a line a minute and one at its end.
+    """
 
     def __init__(self, console: Console, shown: bool = True):
+        self._console, self._lines = console, shown and not (console.is_terminal or console.is_jupyter)
         self._progress = Progress(
-            TextColumn("{task.description:<40}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(), console=console, disable=not shown,
-        )  # fmt: skip
+            TextColumn("{task.description:<40}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not shown or self._lines,
+        )
         self.record: list[dict[str, Any]] = []
 
     def __enter__(self) -> Stages:
@@ -38,20 +50,26 @@ class Stages:
 
     @contextmanager
     def stage(self, name: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-        start, done = time.perf_counter(), 0
+        start = said = time.perf_counter()
+        done = 0
         task = self._progress.add_task(name, total=total, rate="")
 
         def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            rate = done / max(time.perf_counter() - start, 1e-9)
+            nonlocal done, said
+            done, now = done + count, time.perf_counter()
+            rate = done / max(now - start, 1e-9)
             self._progress.update(task, advance=count, rate=f"{rate:,.0f} {unit}/s" if unit == "images" else "")
+            if self._lines and now - said >= LINE_SECONDS:
+                said, left = now, max(total - done, 0) / max(rate, 1e-9)
+                say(self._console, f"{name}: {done:,} of {total:,} {unit}, {rate:,.1f} a second, {left:,.0f} s left")
 
         try:
             yield advance
         finally:
             seconds = time.perf_counter() - start
             self.record.append({"stage": name, unit: done, "seconds": round(seconds, 3)})
+            if self._lines:
+                say(self._console, f"{name}: {done:,} of {total:,} {unit} in {seconds:,.1f} s")
 
 
 def say(console: Console, text: str) -> None:
