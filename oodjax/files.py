@@ -8,14 +8,10 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterable
-from functools import cache
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-
-PACKAGE = Path(__file__).parent
 _PARTIAL = re.compile(r"\.oodjax-[0-9a-f]{16}\.partial")
 
 
@@ -59,15 +55,6 @@ def write_text(path: Path, text: str) -> None:
     write_whole(path, lambda file: file.write(text.encode()))
 
 
-def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    write_whole(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
-
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
-
-
 def remove_partial(*folders: Path) -> None:
     """Deletes what a killed run left half-written in these folders: names of `partial_name`, and not below them."""
     for folder in folders:
@@ -92,20 +79,3 @@ def sha256(path: Path) -> str | None:
 def fingerprint(value: Any) -> str:
     """sha256 of a JSON value, keys sorted."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-@cache
-def code_fingerprint(*parts: str) -> str:
-    """sha256 of the package's own source files under `parts` (files or folders, relative to the package)."""
-    digest = hashlib.sha256()
-    for path in sorted(_sources(parts)):
-        digest.update(str(path.relative_to(PACKAGE)).encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
-
-
-def _sources(parts: Iterable[str]) -> Iterable[Path]:
-    for part in parts:
-        path = PACKAGE / part
-        if not path.exists():
-            raise FileNotFoundError(f"no source {part} in the package")
-        yield from path.rglob("*.py") if path.is_dir() else [path]

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from oodjax.metrics import COLUMNS
+from oodjax.store import Store, key_of
 from oodjax.zoo import checkpoints
 
 DETECTORS = (
@@ -71,16 +72,16 @@ def make(
 
 
 def _units(folder: Path, models: list[str], detectors: tuple[str, ...], sets: list[str], rng: np.random.Generator):
-    paths: dict[str, dict[str, str]] = {}
+    store, kept = Store(folder), {}
     for i, m in enumerate(models):
-        (folder / "units" / m).mkdir(parents=True, exist_ok=True)
         for k, s in enumerate(["id_test", *sets]):
             n, shift = (360, 2.0) if k == 0 else (204, 0.25 * k)
             features = np.maximum(rng.normal(0.3, 1 + 0.1 * i, (n, 64)) + shift * (np.arange(64) < 20), 0)
             logits = features @ np.random.default_rng(i).normal(0, 0.3, (64, 8)) + shift
-            scores = rng.normal(shift, 1, (n, len(detectors)))
-            labels = rng.integers(0, 8, n) if k == 0 else np.full(n, -1)
-            paths.setdefault(m, {})[s] = f"units/{m}/{s}.npz"
-            arrays = {"scores": scores, "logits": logits, "features": features}
-            np.savez(folder / paths[m][s], **{n: a.astype(np.float32) for n, a in arrays.items()}, labels=labels)
-    return {"units": paths, "selected_columns": {m: {d: i for i, d in enumerate(detectors)} for m in models}}
+            columns = [[name, f"key of {name}"] for name in detectors]
+            scores = key_of(columns=columns), rng.normal(shift, 1, (n, len(detectors))).astype(np.float32)
+            arrays = {"logits": logits.astype(np.float32), "features": features.astype(np.float32)}
+            store.put(f"outputs/{m}/{s}", {name: ("outputs", array) for name, array in arrays.items()})
+            store.put(f"scores/{m}/{s}", {"scores": scores}, {"columns": ("columns", columns)})
+            kept.setdefault(m, {})[s] = {"outputs": "outputs", "scores": scores[0]}
+    return {"kept": kept}

@@ -5,17 +5,13 @@ import os
 import stat
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import oodjax
 from oodjax.files import (
-    code_fingerprint,
     fingerprint,
     partial_name,
-    read_arrays,
     remove_partial,
-    write_arrays,
     write_text,
     write_whole,
 )
@@ -33,15 +29,6 @@ def test_a_failing_write_leaves_the_old_file_and_no_rest(tmp_path):
         write_whole(path, fail)
     assert path.read_text() == "old"
     assert [p.name for p in path.parent.iterdir()] == ["table.csv"]
-
-
-def test_arrays_come_back_and_equal_arrays_give_equal_bytes(tmp_path):
-    arrays = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([1, -1], np.int32)}
-    for name in ("x.npz", "y.npz"):
-        write_arrays(tmp_path / name, arrays)
-    back = read_arrays(tmp_path / "x.npz")
-    assert back.keys() == arrays.keys() and all((back[k] == arrays[k]).all() for k in arrays)
-    assert (tmp_path / "x.npz").read_bytes() == (tmp_path / "y.npz").read_bytes()
 
 
 def test_permissions_are_those_that_the_umask_leaves(tmp_path):
@@ -76,9 +63,6 @@ def test_what_a_killed_run_left_is_removed_and_nothing_else(tmp_path):
 
 def test_fingerprints_depend_on_content_alone():
     assert fingerprint({"a": 1, "b": [2]}) == fingerprint({"b": [2], "a": 1}) != fingerprint({"a": 1, "b": [3]})
-    assert code_fingerprint("outputs.py") != code_fingerprint("taps.py")
-    with pytest.raises(FileNotFoundError, match="nothing.py"):
-        code_fingerprint("nothing.py")
 
 
 def test_every_text_file_is_opened_as_utf8():

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
-import zipfile
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from oodjax.report.__main__ import main
 from oodjax.report.data import load
 from oodjax.report.page import up_to_date
 from oodjax.report.reading import CannotSay
+from oodjax.store import Store
 
 MODELS = {"baseline": "baseline", "mixup": "augmentation", "simclr": "ssl"}
 
@@ -137,12 +137,8 @@ def test_what_the_last_run_did_does_not_make_a_report_out_of_date(folder, one_fi
         ('{"data": ["digits"]}', r"data\[0\] must be an object, got a text"),
         ('{"data": [{"name": 3}]}', r"data\[0\].name must be a text, got a whole number"),
         ('{"data": [{"count": true}]}', r"data\[0\].count must be a whole number, got a truth value"),
-        ('{"units": []}', "units must be an object, got a list"),
-        ('{"units": {"mixup": {"china": null}}}', "units.mixup.china must be a text, got null"),
-        (
-            '{"selected_columns": {"mixup": {"msp": 1.5}}}',
-            "selected_columns.mixup.msp must be a whole number, got a nu",
-        ),
+        ('{"kept": []}', "kept must be an object, got a list"),
+        ('{"kept": {"mixup": {"china": null}}}', "kept.mixup.china must be an object, got null"),
         ('{"configuration": 4}', "configuration must be an object"),
         (b'{"a": "\xff"}', "run.json cannot be read as JSON"),
     ],
@@ -228,44 +224,21 @@ def test_files_are_utf8_in_any_locale(folder):
 
 
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("scores", "said"),
     [
-        (lambda path: path.unlink(), "No such file"),
-        (lambda path: path.write_bytes(b""), "not a zip file"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-30]), "not a zip file"),
-        (lambda path: path.write_bytes(path.read_bytes()[:400] + b"\0" * 99 + path.read_bytes()[499:]), "CRC-32"),
-        (lambda path: np.savez_compressed(path, scores=np.zeros((9, 2))), "scores.npy is compressed"),
-        (lambda path: np.savez(path, logits=np.zeros((9, 2))), "scores.npy"),
-        (lambda path: np.savez(path, scores=np.zeros(9)), "shape .9,. of float64"),
-        (lambda path: np.savez(path, scores=np.zeros((0, 2))), "shape .0, 2. of float64"),
-        (lambda path: np.savez(path, scores=np.full((9, 2), "x")), "of <U1"),
-        (lambda path: np.savez(path, scores=np.full((9, 2), 1j)), "of complex128"),
-        (lambda path: np.savez(path, scores=np.full((9, 2), None)), "Object arrays"),
-        (lambda path: np.savez(path, scores=np.full((9, 2), np.nan)), "18 that are NaN or infinite"),
+        (np.zeros(9, np.float32), "shape .9,. of float32"),
+        (np.zeros((0, 2), np.float32), "shape .0, 2. of float32"),
+        (np.full((9, 2), "x"), "of <U1"),
+        (np.full((9, 2), 1j), "of complex128"),
+        (np.full((9, 2), np.nan), "18 that are NaN or infinite"),
     ],
 )
-def test_a_damaged_unit_says_what_is_wrong(folder, harm, said):
-    harm(folder / "units/mixup/china.npz")
-    with pytest.raises(CannotSay, match=f"scores of mixup on china cannot be read: units/mixup/china.npz.*{said}"):
+def test_kept_scores_that_are_no_table_of_numbers_are_named(folder, scores, said):
+    key = json.loads((folder / "run.json").read_text())["kept"]["mixup"]["china"]["scores"]
+    Store(folder).put("scores/mixup/china", {"scores": (key, scores)})
+    with pytest.raises(CannotSay, match=f"scores of mixup on china.*{said}"):
         load(folder).scores("mixup", "china", "msp")
     assert load(folder).scores("mixup", "letters", "msp").shape == (204,)
-
-
-def test_a_unit_that_asks_for_any_amount_of_memory_is_refused(folder):
-    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (10000000000000000, 2), }"
-    with zipfile.ZipFile(folder / "units/mixup/china.npz", "w") as archive:
-        archive.writestr("scores.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
-    with pytest.raises(CannotSay, match="mixup on china"):
-        load(folder).scores("mixup", "china", "msp")
-
-
-@pytest.mark.parametrize("path", ["../outside.npz", "/etc/passwd"])
-def test_a_unit_outside_of_the_folder_is_not_read(folder, path):
-    manifest = json.loads((folder / "run.json").read_text())
-    manifest["units"]["mixup"]["china"] = path
-    (folder / "run.json").write_text(json.dumps(manifest))
-    with pytest.raises(CannotSay, match="outside of its folder"):
-        load(folder).scores("mixup", "china", "msp")
 
 
 def test_what_cannot_be_read_is_not_called_unwritable(folder, capsys):

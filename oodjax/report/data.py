@@ -16,14 +16,14 @@ from oodjax.analysis import feature_space
 from oodjax.analysis.table import join_models
 from oodjax.metrics import COLUMNS as METRICS
 from oodjax.report.kept import kept_column, read_kept
-from oodjax.report.reading import CannotSay, ReportError, image_sets, parse_table, read_array, read_bytes, read_manifest
+from oodjax.report.reading import CannotSay, ReportError, image_sets, parse_table, read_bytes, read_manifest
 from oodjax.zoo import CATEGORIES, checkpoints
 
 KEYS = ("model", "detector", "dataset", "ood_category")
 FACTS = ("model", "category", "accuracy", "ece")
 ARCHITECTURE = ("architecture", "arch")
 OOD_ORDER = ("near", "far", "extreme", "synthetic")
-_NOT_KEPT = "the scores and features of the units are not kept with these tables (run.json names none)"
+_NOT_KEPT = "scores and features are not kept with these tables (run.json names none)"
 
 
 @dataclass(eq=False)
@@ -145,28 +145,15 @@ class Results:
         return image_sets(self.manifest)
 
     def unit(self, model: str, image_set: str, array: str) -> NDArray[Any]:
-        """One array of a unit (scores, logits, features or labels); CannotSay where it is not kept."""
-        kept, units = (self.manifest.get(name, {}) for name in ("kept", "units"))
-        if not kept and not units:
+        """Logits, features or scores of a model on a set, as kept in the store; CannotSay where they are not."""
+        kept = self.manifest.get("kept", {})
+        if not kept:
             raise CannotSay(_NOT_KEPT)
-        if kept:
-            return read_kept(self.folder, model, image_set, kept.get(model, {}).get(image_set, {}), array)
-        relative = units.get(model, {}).get(image_set)
-        if relative is None:
-            raise CannotSay(f"run.json names no unit of {model} on {image_set}")
-        try:
-            return read_array(self.folder, relative, array)
-        except CannotSay as error:
-            raise CannotSay(f"{array} of {model} on {image_set} cannot be read: {error}") from error
+        return read_kept(self.folder, model, image_set, kept.get(model, {}).get(image_set, {}), array)
 
     def scores(self, model: str, image_set: str, detector: str) -> NDArray[np.float64]:
         scores = self.unit(model, image_set, "scores")
-        if self.manifest.get("kept"):
-            return scores[:, kept_column(self.folder, model, image_set, detector)].astype(np.float64)
-        column = self.manifest.get("selected_columns", {}).get(model, {}).get(detector)
-        if column is None or not 0 <= column < scores.shape[1]:
-            raise CannotSay(f"run.json does not say which column of the scores of {model} is {detector}")
-        return scores[:, column].astype(np.float64)
+        return scores[:, kept_column(self.folder, model, image_set, detector)].astype(np.float64)
 
 
 def load(folder: Path, baseline: str | None = None) -> Results:

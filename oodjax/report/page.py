@@ -15,7 +15,8 @@ import jinja2
 
 from oodjax._version import __version__
 from oodjax.analysis import Statement, does_accuracy_predict
-from oodjax.files import code_fingerprint, fingerprint, sha256, write_text, write_whole
+from oodjax.files import fingerprint, sha256, write_text, write_whole
+from oodjax.fingerprints import package_code
 from oodjax.listing import read_listing, staging
 from oodjax.report import figures, tables
 from oodjax.report.data import CannotSay, ReportError, Results, join, load
@@ -26,6 +27,7 @@ from oodjax.report.style import look, save
 _PX_PER_INCH = 96
 LISTING, MAKER = "report.json", "oodjax.report"
 # What run.json says of the last run alone: a run that finds everything finished leaves the report as it is.
+_LOOKS = (".html", ".css", ".js")
 _OF_ONE_RUN = ("asked", "stages", "decoded_images", "forward_passes", "odin_passes")
 
 
@@ -87,7 +89,8 @@ def made_from(folder: Path) -> str:
     """Fingerprint of what decides a report."""
     inputs = [sha256(folder / name) for name in ("results.csv", "models.csv")]
     manifest = {k: v for k, v in read_manifest(folder / "run.json").items() if k not in _OF_ONE_RUN}
-    return fingerprint([*inputs, manifest, code_fingerprint("report", "analysis", "zoo")])
+    looks = [sha256(path) for path in sorted(Path(__file__).parent.iterdir()) if path.suffix in _LOOKS]
+    return fingerprint([*inputs, manifest, package_code("report", "analysis", "zoo"), *looks])
 
 
 def _planned(study: Results, detectors: Sequence[str]) -> list[str]:

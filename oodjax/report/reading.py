@@ -6,9 +6,8 @@ import csv
 import io
 import json
 import re
-import zipfile
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -122,16 +121,15 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise ReportError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(manifest, dict):
         raise ReportError(f"{path} must hold a JSON object, got {_kind(manifest)}")
-    for name in ("configuration", "device", "versions", "units", "selected_columns", "kept"):
+    for name in ("configuration", "device", "versions", "kept"):
         _check(path, name, manifest.get(name, {}), dict)
     for i, entry in enumerate(_check(path, "data", manifest.get("data", []), list)):
         _check(path, f"data[{i}]", entry, dict)
         for name, kind in _IMAGE_SET.items():
             _check(path, f"data[{i}].{name}", entry.get(name, kind()), kind)
-    for name, kind in (("units", str), ("selected_columns", int), ("kept", dict)):
-        for model, part in manifest.get(name, {}).items():
-            for key, value in _check(path, f"{name}.{model}", part, dict).items():
-                _check(path, f"{name}.{model}.{key}", value, kind)
+    for model, part in manifest.get("kept", {}).items():
+        for key, value in _check(path, f"kept.{model}", part, dict).items():
+            _check(path, f"kept.{model}.{key}", value, dict)
     return manifest
 
 
@@ -151,24 +149,6 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "a number" if isinstance(value, float) else "null")
 
 
-def read_array(folder: Path, relative: str, name: str) -> NDArray[Any]:
-    """An array of a unit, an .npz file as this package writes them: members stored plain, finite numbers.
-
-    Raises:
-      CannotSay: the file is not there, damaged, or holds something else.
-    """
-    inside = PurePosixPath(relative)
-    if inside.is_absolute() or ".." in inside.parts:
-        raise CannotSay(f"run.json names a unit outside of its folder, {relative!r}")
-    try:
-        with zipfile.ZipFile(folder / relative) as archive, archive.open(_plain(archive, f"{name}.npy")) as file:
-            array = np.lib.format.read_array(file, allow_pickle=False)
-    except Exception as error:  # a damaged archive raises nearly anything
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise CannotSay(f"{relative}: {reason or type(error).__name__}") from error
-    return checked(relative, name, array)
-
-
 def checked(source: str, name: str, array: NDArray[Any]) -> NDArray[Any]:
     """The array; CannotSay where it is no table of finite numbers."""
     if array.ndim != _DIMENSIONS[name] or array.size == 0 or array.dtype.kind not in "fiu":
@@ -176,11 +156,3 @@ def checked(source: str, name: str, array: NDArray[Any]) -> NDArray[Any]:
     if not np.isfinite(array).all():
         raise CannotSay(f"{source} holds {np.count_nonzero(~np.isfinite(array))} that are NaN or infinite")
     return array
-
-
-def _plain(archive: zipfile.ZipFile, member: str) -> zipfile.ZipInfo:
-    """Not compressed: otherwise a small file could ask for any amount of memory."""
-    info = archive.getinfo(member)
-    if info.compress_type != zipfile.ZIP_STORED:
-        raise ValueError(f"{member} is compressed")
-    return info
