@@ -17,13 +17,14 @@ from oodjax import detectors, memory
 from oodjax.data.sets import ImageSet
 from oodjax.detectors import METHODS, Detector
 from oodjax.devices import Devices
+from oodjax.fold import Fold
 from oodjax.forward import forward, odin_axes, pixels_of
 from oodjax.outputs import Head, Outputs
-from oodjax.passes import Counts, Fold, Keep, Member, Points, Task, batches_of, run_pass
+from oodjax.passes import Counts, Keep, Member, Points, Task, batches_of, run_pass, shared_writer
 from oodjax.scoring import Chosen, candidates, fit, in_pass, score_detector
 from oodjax.shelf import ODIN_GRID, Shelf
 from oodjax.statistics import TrainStatistics
-from oodjax.store import Room, Store, Writer
+from oodjax.store import Room, Store
 from oodjax.study import Model, Study, StudyError
 
 NOTHING: Points = ((), ())
@@ -156,7 +157,7 @@ class Engine:
     def _train_pass(self, members: Sequence[Member], shelves: dict[str, Shelf]) -> None:
         train = self.study.train
         assert train is not None
-        tasks, firsts = [], []
+        tasks = []
         for member in members:
             shelf = shelves[member.name]
             needs = shelf.reads | shelf.held_statistics()  # a wider pass takes a narrower one's place: nothing is lost
@@ -167,12 +168,9 @@ class Engine:
                 self.study, self.devices, self.store, shelf.statistics_group, shelf.statistics_key, needs,
                 (shapes.features.shape[1], shapes.logits.shape[1]), layers, f"{member.name} on {train.name}",
             )  # fmt: skip
-            tasks.append(Task(member, fields, NOTHING, fold))
-            firsts.append(fold.resumed)
-        for first in sorted(set(firsts)):  # one, unless a run was killed between the snapshots of two models
-            group = [task for task, begins in zip(tasks, firsts, strict=True) if begins == first]
-            with self._stage(train, len(group)) as advance:
-                run_pass(self.study, self.devices, train, group, self.counts, advance, first)
+            tasks.append(Task(member, fields, NOTHING, fold, fold.resumed))
+        with self._stage(train, len(tasks)) as advance:
+            run_pass(self.study, self.devices, train, tasks, self.counts, advance)
 
     def _in_pass_detectors(self, shelf: Shelf, member: Member) -> dict[str, tuple[Detector, ...]]:
         names = [name for name in shelf.detectors if in_pass(name)]
@@ -208,22 +206,13 @@ class Engine:
                 one = () if array == "valid" else (len(scored[array]),) if array in scored else None
                 width = getattr(shapes, array).shape[1:] if one is None else one
                 specification[array] = (key, (rows, *width), dtype)
-            writer = self._writer(shelf.outputs_group(image_set), specification)
+            writer = shared_writer(self.devices, self.store, shelf.outputs_group(image_set), specification)
             names = [array for array in missing if array not in scored]
             sink = Keep(self.devices, writer, names, scored, f"{name} on {image_set.name}")
             tasks.append(Task(member, needs, task_points, sink))
         if tasks:
             with self._stage(image_set, len(tasks)) as advance:
                 run_pass(self.study, self.devices, image_set, tasks, self.counts, advance)
-
-    def _writer(self, group: str, specification: dict[str, Room]) -> Writer:
-        """Room for the rows of all hosts: made by the first, filled by all."""
-        if self.devices.leads:
-            writer = self.store.writer(group, specification)
-        self.devices.wait(f"room in {group}")
-        if not self.devices.leads:
-            writer = self.store.writer(group, specification, resume=True)
-        return writer
 
     def _stage(self, image_set: ImageSet, models: int) -> AbstractContextManager[Callable[[int], None]]:
         what = f"{image_set.name}, {models} model{'s' * (models > 1)}"

@@ -3,21 +3,25 @@
     FOLDER/store/KIND/.../NAME/store.json          a group: what it holds, each with the key it was made for
     FOLDER/store/KIND/.../NAME/features-1a2b.npy   one array, its file named by its key
 
-A group's record is replaced last and in one step: before that the new arrays do not exist for a reader, after it they
-do. It holds the sha256 of every file and of itself. What is damaged, of another shape, or made for another key counts
-as missing. This is the only module that knows the format.
+A group's record is replaced in one step: before that the new arrays do not exist for a reader, after it they do, and
+are given their names. It holds the sha256 of every file and of itself. What is damaged, of another shape, or made for
+another key counts as missing. What a killed run left beside the records goes when the next one takes the folder. This
+is the only module that knows the format.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import json
 import os
+import re
 import socket
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+import weakref
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +35,8 @@ RECORD = "store.json"
 LOCK = ".oodjax-run.lock"
 PARTIAL = ".oodjax-partial"
 SNAPSHOT = "snapshot"  # the entry in GROUP/host-0 by which a later run goes on with GROUP's half-written arrays
+_ARRAY = re.compile(r"[a-z0-9_.]+-[0-9a-f]{16}\.npy")
+_HOST = re.compile(r"host-[0-9]+")
 
 
 Keyed = tuple[str, Any]  # key and content
@@ -84,9 +90,13 @@ class Store:
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
             file.flush()
-            self._remove_partial()
+            self._tidy()
             try:
                 yield
+            except BaseException:
+                with suppress(OSError):  # on a full disk it makes room
+                    self._tidy()
+                raise
             finally:
                 file.truncate(0)
 
@@ -125,6 +135,27 @@ class Store:
         """Room for arrays whose rows come one batch after the other: name -> (key, shape, dtype)."""
         return Writer(self, group, dict(arrays), resume)
 
+    def half_written(self, group: str, arrays: Mapping[str, Room]) -> dict[str, np.ndarray] | None:
+        """What a killed run has written of these arrays, as memory maps; None unless all are there, each in its size.
+
+        What stands in them is not checked.
+        """
+        found = {}
+        for name, (key, shape, dtype) in arrays.items():
+            try:
+                found[name] = _open(self.root / group / _partial_name(name, key))
+            except (OSError, ValueError, EOFError):
+                return None
+            if (found[name].shape, found[name].dtype) != (tuple(shape), np.dtype(dtype)):
+                return None
+        return found
+
+    def hosts_of(self, group: str) -> list[str]:
+        """The groups in which the processes of a run have left snapshots of this one."""
+        folder = self.root / group
+        names = sorted(p.name for p in folder.iterdir() if _HOST.fullmatch(p.name)) if folder.is_dir() else []
+        return [f"{group}/{name}" for name in names if SNAPSHOT in self._entries(f"{group}/{name}")]
+
     def discard(self, group: str) -> None:
         """Removes a group: the files its record names, and the record."""
         folder = self.root / group
@@ -143,6 +174,10 @@ class Store:
         return entry if "value" in entry or self._intact(self.root / group, name, entry) else None
 
     def _entries(self, group: str) -> dict[str, dict[str, Any]]:
+        return self._record(group) or {}
+
+    def _record(self, group: str) -> dict[str, dict[str, Any]] | None:
+        """The entries of a group; none where there is no record yet, None where it is damaged."""
         path = self.root / group / RECORD
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
@@ -153,7 +188,7 @@ class Store:
             return {}
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             self._say(path, "its record is damaged or belongs elsewhere")
-            return {}
+            return None
         return entries
 
     def _intact(self, folder: Path, name: str, entry: Mapping[str, Any]) -> bool:
@@ -182,25 +217,45 @@ class Store:
             self._told.add(line)
             self.warn(line)
 
-    def _commit(self, group: str, added: Mapping[str, dict[str, Any]], drop: Collection[str]) -> None:
+    def _record_more(
+        self, group: str, added: Mapping[str, dict[str, Any]], drop: Collection[str]
+    ) -> Collection[str]:  # fmt: skip
+        """Replaces the record; returns the files that the former one named."""
         before = self._entries(group)
         entries = {**{name: entry for name, entry in before.items() if name not in drop}, **added}
         record = {"format": FORMAT, "entries": entries, "sha256": fingerprint([group, entries])}
-        folder = self.root / group
-        write_text(folder / RECORD, json.dumps(record, indent=1) + "\n")
-        kept = {entry.get("file") for entry in entries.values()}
-        for entry in before.values():  # what a new array has taken the place of
-            if "file" in entry and entry["file"] not in kept:
-                (folder / entry["file"]).unlink(missing_ok=True)
+        write_text(self.root / group / RECORD, json.dumps(record, indent=1) + "\n")
+        return [entry["file"] for entry in before.values() if "file" in entry]
 
-    def _remove_partial(self) -> None:
-        """Deletes what a killed run left half-written, but for what a snapshot says can be gone on with."""
-        for folder in [self.root, *self.root.rglob("*/")] if self.root.is_dir() else ():
+    def _remove_unnamed(self, folder: Path, files: Iterable[str]) -> None:
+        """Deletes those of the files that the group's record does not name any more."""
+        entries = self._record(folder.relative_to(self.root).as_posix())
+        if entries is not None:
+            _unlink(folder / name for name in set(files) - {entry.get("file") for entry in entries.values()})
+
+    def _tidy(self) -> None:
+        """Finishes or deletes what killed runs left, but for half-written arrays that a snapshot can go on with."""
+        folders = [self.root, *self.root.rglob("*/")] if self.root.is_dir() else []
+        for folder in folders:
             remove_partial(folder)
-        for path in self.root.rglob(f".*{PARTIAL}"):
-            group = path.parent.relative_to(self.root).as_posix()
-            if SNAPSHOT not in self._entries(f"{group}/host-0"):
-                path.unlink(missing_ok=True)
+            self._finish_commit(folder)
+            self._remove_unnamed(folder, [path.name for path in folder.iterdir() if _ARRAY.fullmatch(path.name)])
+        for folder in folders:
+            group = folder.relative_to(self.root).as_posix()
+            left = list(folder.glob(f".*{PARTIAL}")) if folder.is_dir() else []
+            if left and SNAPSHOT not in self._entries(f"{group}/host-0"):
+                _unlink(left)
+                left = []
+            for host in self.hosts_of(group) if not left else ():  # a snapshot without the rows it goes with
+                self.discard(host)
+
+    def _finish_commit(self, folder: Path) -> None:
+        """Gives the arrays that a record already names their names, where a run was killed in between."""
+        entries = self._entries(folder.relative_to(self.root).as_posix())
+        for entry in entries.values():
+            partial = folder / f".{entry.get('file')}{PARTIAL}"
+            if partial.is_file() and _sha256(partial) == entry["sha256"]:
+                os.replace(partial, folder / entry["file"])
 
 
 class Writer:
@@ -212,13 +267,15 @@ class Writer:
         self._entries: dict[str, dict[str, Any]] = {}
         folder = store.root / group
         folder.mkdir(parents=True, exist_ok=True)
+        if not resume:  # nobody goes on with what another key's writer left
+            _unlink(folder.glob(f".*{PARTIAL}"))
         for name, (key, shape, dtype) in arrays.items():
             self._room(name, key, tuple(shape), np.dtype(dtype), resume)
 
     def _room(self, name: str, key: str, shape: tuple[int, ...], dtype: np.dtype, resume: bool) -> None:
-        file = f"{name}-{key[:16]}.npy"
+        file = _file_name(name, key)
         self._entries[name] = {"key": key, "file": file, "shape": list(shape), "dtype": dtype.str}
-        partial = self._store.root / self._group / f".{file}{PARTIAL}"
+        partial = self._store.root / self._group / _partial_name(name, key)
         self._files[name] = _Rows(partial, shape, dtype, resume)
 
     def add(self, name: str, key: str, array: np.ndarray) -> None:
@@ -247,27 +304,35 @@ class Writer:
         for name, rows in self._files.items():
             rows.flush()
             rows.close()
-            entry, path = self._entries[name], folder / self._entries[name]["file"]
-            entry["sha256"] = _sha256(rows.path)
+            added[name] = self._entries[name] | {"sha256": _sha256(rows.path)}
+        before = self._store._record_more(self._group, added, drop)
+        for name, rows in self._files.items():  # a run killed in here is finished by the next: see `Store._tidy`
+            path = folder / self._entries[name]["file"]
             os.replace(rows.path, path)
             facts = path.stat()
             self._store._checked[path] = (facts.st_mtime_ns, facts.st_size)
-            added[name] = entry
         sync(folder)
-        self._store._commit(self._group, added, drop)
+        self._store._remove_unnamed(folder, before)
 
 
 class _Rows:
-    """One .npy file that takes rows at any place; written through the file, so that no memory map holds pages."""
+    """One .npy file that takes rows at any place.
+
+    Written through the file, so that no memory map holds pages; and at once, so that a full disk is met by the write
+    and not by the interpreter when it lets go of the file.
+    """
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype, resume: bool):
         self.path, self._dtype = path, dtype
         self._row = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
-        self._file = open(path, "r+b" if resume and path.exists() else "w+b")
-        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(self._file, header)
-        self._start = self._file.tell()
-        self._file.truncate(self._start + self._row * (shape[0] if shape else 1))
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | (0 if resume else os.O_TRUNC), 0o666)
+        self.close = weakref.finalize(self, os.close, self._file)
+        header = io.BytesIO()
+        descr = np.lib.format.dtype_to_descr(dtype)
+        np.lib.format.write_array_header_1_0(header, {"descr": descr, "fortran_order": False, "shape": shape})
+        self._start = header.tell()
+        self._write(0, header.getbuffer())
+        os.ftruncate(self._file, self._start + self._row * (shape[0] if shape else 1))
 
     def write(self, index: int | np.ndarray, rows: np.ndarray) -> None:
         data = np.ascontiguousarray(rows, self._dtype)
@@ -282,15 +347,28 @@ class _Rows:
 
     def _put(self, row: int, data: np.ndarray) -> None:
         if data.size:
-            self._file.seek(self._start + row * self._row)
-            self._file.write(data.data if data.ndim else data.tobytes())
+            self._write(self._start + row * self._row, data.reshape(-1).view(np.uint8).data)
+
+    def _write(self, place: int, content: memoryview) -> None:
+        while content:  # one call writes 2 GiB at most
+            written = os.pwrite(self._file, content, place)
+            place, content = place + written, content[written:]
 
     def flush(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        os.fsync(self._file)
 
-    def close(self) -> None:
-        self._file.close()
+
+def _file_name(name: str, key: str) -> str:
+    return f"{name}-{key[:16]}.npy"
+
+
+def _partial_name(name: str, key: str) -> str:
+    return f".{_file_name(name, key)}{PARTIAL}"
+
+
+def _unlink(paths: Iterable[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 def _open(path: Path) -> np.ndarray:

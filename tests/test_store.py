@@ -174,3 +174,36 @@ def test_a_record_holds_the_checksum_of_every_file(store, array):
     store.put(GROUP, {"logits": (KEY, array)})
     entry = json.loads((store.root / GROUP / RECORD).read_text())["entries"]["logits"]
     assert entry["sha256"] == hashlib.sha256(file_of(store).read_bytes()).hexdigest()
+
+
+def test_a_commit_that_was_cut_off_after_its_record_is_finished(store, array, lines):
+    store.put(GROUP, {"logits": (OTHER, array), "features": (KEY, array)})
+    store.put(GROUP, {"logits": (KEY, array + 1)})
+    final = file_of(store)
+    final.rename(final.with_name(f".{final.name}{PARTIAL}"))  # where a run is killed before it has given the name
+    former = final.with_name(f"logits-{OTHER[:16]}.npy")
+    np.save(former, array)  # and before it has removed what the record does not name any more
+    with store.claim():
+        pass
+    np.testing.assert_array_equal(store.read(GROUP, "logits", KEY), array + 1)
+    assert not former.exists() and lines == []
+
+
+def test_a_half_written_array_is_not_taken_for_the_one_of_the_same_key(store, array, lines):
+    store.put(GROUP, {"logits": (KEY, array)})
+    flip(file_of(store))
+    writer = store.writer(GROUP, {"logits": (KEY, array.shape, array.dtype)})
+    writer.write("logits", 0, array[:2])
+    writer.close()
+    with store.claim():
+        pass
+    assert store.read(GROUP, "logits", KEY) is None and len(lines) == 1
+
+
+def test_snapshots_go_with_the_rows_that_they_go_on_from(store, array):
+    store.put("statistics/baseline/host-0", {"sums": (KEY, array)}, {SNAPSHOT: (KEY, {"done": 1})})
+    store.put("outputs/baseline/host-0", {"logits": (KEY, array)})  # a set of that name is no snapshot
+    with store.claim():
+        pass
+    assert not (store.root / "statistics/baseline/host-0").exists()
+    np.testing.assert_array_equal(store.read("outputs/baseline/host-0", "logits", KEY), array)
