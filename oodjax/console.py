@@ -92,13 +92,11 @@ def print_plan(console: Console, study: Study, found: Plan, lines: list[str]) ->
     for model in study.models:
         todo = found.todo[model.name]
         missing = [
-            *(["training"] if todo.train else []),
             *(["statistics"] if todo.statistics else []),
-            *(name for name, arrays in todo.arrays.items() if arrays),
-            *([f"{len(todo.scores)} detectors"] if todo.scores else []),
+            *([f"outputs on {', '.join(sets)}"] if (sets := [s for s, a in todo.arrays.items() if a]) else []),
+            *([f"scores of {', '.join(todo.scores)}"] if todo.scores else []),
         ]
-        everything = todo.train and len(missing) == len(study.tests) + len(study.validations) + 3
-        table.add_row(model.name, model.category, "everything" if everything else ", ".join(missing) or "nothing")
+        table.add_row(model.name, model.category, "everything" if todo.train else "; ".join(missing) or "nothing")
     console.print(table)
     say(console, f"finished: {len(found.finished)} of {len(study.models)} models")
     say(console, f"to decode: {found.decoded:,} images, for {found.fleet} model{'s' * (found.fleet > 1)} at a time")

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 import jax
 
 from oodjax.devices import Devices
+from oodjax.percentiles import SLOTS
 from oodjax.study import Model, Study
 
 SHARE = 0.6  # of a device's memory for weights and sums; the rest is for the passes themselves
@@ -32,8 +33,10 @@ def sums_bytes(head_shape: tuple[int, int], reads: Collection[str]) -> int:
 
 
 def bank_bytes(head_shape: tuple[int, int], images: int, fraction: float, reads: Collection[str]) -> int:
-    """Of one model's feature bank on disk: a row a kept image, its energy and its key."""
-    return int(images * fraction) * (FLOAT * head_shape[0] + 12) if "features" in reads else 0
+    """Of one model's feature bank on disk: rows with energies and keys, and a histogram of those not kept."""
+    if "features" not in reads:
+        return 0
+    return int(images * fraction) * (FLOAT * head_shape[0] + 12) + (8 * SLOTS if fraction < 1 else 0)
 
 
 def outputs_bytes(head_shape: tuple[int, int], images: int) -> int:

@@ -33,7 +33,7 @@ class Counts:
     decoded: int = 0
     forwards: int = 0
     odin_passes: int = 0
-    bad: list[str] = field(default_factory=list)
+    bad: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def _stream(
         ready = Shared(number, images, labels, mask, batch)
     if ready is not None:
         yield ready
-    counts.bad += [str(bad) for bad in loader.bad]
+    counts.bad += [(bad.path, bad.reason) for bad in loader.bad]
 
 
 class Keep:

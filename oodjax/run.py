@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 LISTING, MAKER = "run.json", "oodjax.run"
 TABLES = ("results.csv", "models.csv")
+SHOWN = 10  # unreadable images of a set
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy", "scikit-learn", "pillow")
 
 
@@ -112,10 +113,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         try:
             _run(job)
+        except BadImage as error:
+            command.error(f"{error}; --on-bad-image skip leaves such images out")
         except (UsageError, StudyError, StoreHeld) as error:
             command.error(str(error))
-        except BadImage as error:
-            command.error(f"{error}; `--on-bad-image skip` leaves such images out")
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -246,16 +247,25 @@ def _say_what_was_done(job: Job, engine: Engine, console: Console, seconds: floa
         f"decoded {counts.decoded} images for {models} model{'s' * (models > 1)}; {counts.forwards} forward passes "
         f"and {counts.odin_passes} passes of ODIN's on {devices} device{'s' * (devices > 1)} in {seconds:.0f} s",
     )
-    for line in counts.bad[:20]:
-        say(console, f"left out: {line}")
-    if len(counts.bad) > 20:
-        say(console, f"left out: {len(counts.bad) - 20} more images; run.json lists all")
+    for name, images in _unreadable(job.asked, engine).items():
+        reasons = dict(counts.bad)  # of those that this run came across
+        shown = "; ".join(f"{i}: {reasons[i]}" if i in reasons else i for i in images[:SHOWN])
+        more = "" if len(images) <= SHOWN else f"; and {len(images) - SHOWN} more, listed in run.json"
+        say(console, f"left out: {len(images)} images of {name} that cannot be read: {shown}{more}")
     say(console, f"  {job.folder / 'report' / 'index.html'}: the report, opens in a browser")
     for name, what in (
         ("results.csv", "one row per model, detector and set"), ("models.csv", "accuracy and ECE"),
         ("run.json", "configuration, versions, data hashes"), ("store", "outputs, statistics and scores"),
     ):  # fmt: skip
         say(console, f"  {job.folder / name}: {what}")
+
+
+def _unreadable(study: Study, engine: Engine) -> dict[str, list[str]]:
+    """Set -> images left out of what is kept; the same for every model."""
+    found: dict[str, list[str]] = {}
+    for shelf in filter(None, map(engine.shelf, study.models)):
+        found |= shelf.unreadable()
+    return found
 
 
 def _notes(study: Study, engine: Engine) -> list[Note]:
@@ -309,7 +319,8 @@ def _manifest(job: Job, engine: Engine, tables: Tables, stages: list[dict[str, A
         "decoded_images": engine.counts.decoded,
         "forward_passes": engine.counts.forwards,
         "odin_passes": engine.counts.odin_passes,
-        "unreadable_images": engine.counts.bad,
+        "unreadable_images": _unreadable(study, engine),
+        "warnings": job.warnings,
         "stages": stages,
     }  # fmt: skip
 

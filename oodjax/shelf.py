@@ -256,6 +256,18 @@ class Shelf:
         }
         self.store.put(self.choice_group, {}, values)
 
+    def unreadable(self) -> dict[str, list[str]]:
+        """Set -> its images that could not be read when they were skipped, of all that is kept."""
+        study, found = self.study, {}
+        for image_set in study.sets:
+            if image_set is study.train:
+                kept = self.store.read(self.statistics_group, "seen", self.statistics_key)
+            else:
+                kept = self.store.read(self.outputs_group(image_set), "valid", self.outputs_key(image_set))
+            if kept is not None and not kept.all():
+                found[image_set.name] = [image_set.source.name(int(i)) for i in np.flatnonzero(~kept)]
+        return found
+
     @property
     def id_validation_is_read(self) -> bool:
         return any(METHODS[name].reads_validation for name in self.detectors)

@@ -1,0 +1,29 @@
+"""CIFAR-10 and OOD sets for it from tensorflow-datasets; the study's recipes trained in the run on 32 x 32 pixels."""
+
+from __future__ import annotations
+
+from oodjax.data import cifar10
+from oodjax.models import ResNetConfig
+from oodjax.presets import Options
+from oodjax.presets.models import Trained
+from oodjax.study import Study
+from oodjax.training.recipes import RECIPES
+
+# Mean and standard deviation of all pixels of the 50,000 training images, a channel each.
+MEAN = (0.4914, 0.4822, 0.4465)
+STD = (0.2470, 0.2435, 0.2616)
+CONFIG = ResNetConfig(
+    depths=(1, 1, 1, 1), widths=(16, 32, 64, 128), strides=(1, 2, 2, 1), stem_width=16, stem="small",
+    convolution="patches", num_classes=10, image_size=cifar10.SIZE,
+)  # fmt: skip
+BATCH_SIZE = 256
+
+
+def study(options: Options) -> Study:
+    sets = cifar10.load(options.data, options.datasets, seed=options.seed)
+    train = next(s for s in sets if s.role == "train")
+    folder = options.folder / "checkpoints"
+    models = tuple(
+        Trained(name, folder / name, CONFIG, train, MEAN, STD, options.seed, cifar10.SIZE) for name in RECIPES
+    )
+    return Study("cifar10", sets, models, **options.settings(BATCH_SIZE))

@@ -1,0 +1,93 @@
+"""A plan says what a run then does: images, passes, bytes, what is finished; and writes nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from studies import Ran, small
+
+from oodjax.plan import plan, smaller
+from oodjax.run import main
+from oodjax.store import Store
+
+DETECTORS = ("msp", "knn", "odin", "ats")
+
+
+def without_validation(study):
+    return dataclasses.replace(study, sets=tuple(s for s in study.sets if s.role != "ood_val"))
+
+
+STUDIES = {
+    "searched": lambda: small(2, detectors=DETECTORS),
+    "one after the other": lambda: small(2, detectors=("msp", "odin"), fleet=1),
+    "without validation": lambda: without_validation(small(1, detectors=("msp", "odin", "tempscale"))),
+    "half the bank": lambda: small(1, detectors=("knn",), bank_fraction=0.5),
+}
+
+
+@pytest.fixture(scope="module", params=STUDIES.values(), ids=STUDIES)
+def kept_word(request, tmp_path_factory):
+    """A plan, the run after it and the plan after that."""
+    made = Ran(request.param(), tmp_path_factory.mktemp("plan"))
+    before = plan(made.engine())
+    return made, before, made.run(), plan(made.engine())
+
+
+def test_a_run_does_what_the_plan_says(kept_word):
+    made, before, engine, _ = kept_word
+    counts = engine.counts
+    assert (before.decoded, before.forwards, before.odin_passes) == (
+        counts.decoded, counts.forwards, counts.odin_passes)  # fmt: skip
+    assert before.finished == []
+
+
+def test_when_all_is_done_nothing_is_planned(kept_word):
+    made, _, _, after = kept_word
+    assert (after.decoded, after.forwards, after.odin_passes) == (0, 0, 0)
+    assert after.finished == [m.name for m in made.study.models]
+
+
+def test_the_disk_takes_what_the_plan_says(kept_word):
+    """To a tenth, and a few hundred bytes a file for headers and records."""
+    made, before, _, after = kept_word
+    files = [path for path in (made.folder / "store").rglob("*") if path.is_file()]
+    arrays = sum(path.stat().st_size for path in files if path.suffix == ".npy")
+    assert before.disk_bytes == pytest.approx(arrays, rel=0.1, abs=300 * len(files))
+    assert before.disk_bytes == after.disk_bytes
+
+
+def test_a_rest_is_planned_after_a_narrower_run(tmp_path):
+    study = small(2, detectors=("msp", "knn"))
+    Ran(study.only(models=["model1"], detectors=["msp"]), tmp_path).run()
+    made = Ran(study, tmp_path)
+    found, engine = plan(made.engine()), made.run()
+    assert (found.decoded, found.forwards) == (engine.counts.decoded, engine.counts.forwards)
+    images, train = sum(s.count for s in study.sets), study.train.count
+    assert (found.decoded, found.forwards) == (images, images + train)  # of the second model the training set is left
+
+
+def test_a_plan_of_networks_that_are_not_trained_yet_counts_what_the_detectors_need(tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["digits", "--plan", "--models", "mixup", "--detectors", "msp", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "forward passes: 2,399, and 0 of ODIN's" in printed and "everything" in printed and "disk" in printed
+    assert not out.exists()
+    assert main(["digits", "--plan", "--models", "mixup", "--detectors", "odin,knn", "--out", str(out)]) == 0
+    assert "forward passes: 3,260, and 8,868 of ODIN's" in capsys.readouterr().out  # 407 x 12 + 1,992 x 2
+
+
+def test_what_makes_a_study_smaller_makes_the_plan_smaller(tmp_path):
+    study = small(4, detectors=("msp", "knn", "odin"))
+
+    def planned(**settings):
+        return plan(Ran(dataclasses.replace(study, **settings), tmp_path).engine())
+
+    found = planned()
+    lines = "\n".join(smaller(study, found))
+    assert "--bank-fraction 0.1" in lines and "--fleet 2" in lines and "without odin" in lines
+    assert planned(bank_fraction=0.1).disk_bytes < found.disk_bytes
+    halved = planned(fleet=2)
+    assert (halved.device_bytes, halved.decoded) == (found.device_bytes / 2, 2 * found.decoded)
+    assert planned(detectors=("msp", "knn")).odin_passes == 0
+    assert not list(Store(tmp_path).folder.iterdir())
