@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from oodjax.monitor import Monitor, Verdict
     from oodjax.odin import odin_scores
     from oodjax.outputs import Head, Outputs
+    from oodjax.saving import load, save
     from oodjax.statistics import TrainStatistics
     from oodjax.taps import summarize
 
@@ -27,8 +28,10 @@ __all__ = [
     "analysis",
     "detectors",
     "extract",
+    "load",
     "metrics",
     "odin_scores",
+    "save",
     "summarize",
     "zoo",
 ]
@@ -43,6 +46,8 @@ _HOMES = {
     "Network": "oodjax.models.network",
     "Monitor": "oodjax.monitor",
     "Verdict": "oodjax.monitor",
+    "load": "oodjax.saving",
+    "save": "oodjax.saving",
 }
 _MODULES = ("analysis", "detectors", "metrics", "zoo")
 

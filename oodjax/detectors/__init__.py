@@ -1,4 +1,7 @@
-"""The study's 21 post-hoc detectors: `create` one, `fit` it to training statistics, `score` outputs."""
+"""Post-hoc detectors: `create` one, `fit` it to training statistics, `score` outputs; `register` your own.
+
+`NAMES` are the study's 21, `names()` all that are registered.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,21 @@ import numpy as np
 
 from oodjax.arrays import describe
 from oodjax.detectors import classification, feature, gradient, hybrid, intermediate  # noqa: F401 - they register
-from oodjax.detectors.base import METHODS, Detector, Method, score_all
+from oodjax.detectors.base import METHODS, Detector, Method, names, register, score_all
+from oodjax.detectors.calibration import Calibration
 from oodjax.detectors.names import NAMES, closest
 
-__all__ = ["NAMES", "Detector", "Method", "Note", "create", "families", "grid", "reads", "score_all", "search_space"]
+__all__ = [
+    "NAMES", "Calibration", "Detector", "Method", "Note", "create", "families", "grid", "names", "reads", "register",
+    "score_all", "search_space",
+]  # fmt: skip
 
 
 def create(name: str, **hyperparameters: Any) -> Detector:
     """An unfitted detector.
 
     Args:
-      name: one of `NAMES`.
+      name: one of `names()`.
       **hyperparameters: the method's options, Python's or NumPy's numbers; those left out take its defaults.
 
     Raises:
@@ -37,18 +44,18 @@ def create(name: str, **hyperparameters: Any) -> Detector:
 
 
 def grid(name: str) -> list[dict[str, Any]]:
-    """The study's search space of a detector: a list of keyword dicts for `create`, [{}] when it has none."""
+    """A detector's search space, the study's for its own: keyword dicts for `create`, [{}] when there is none."""
     return [dict(point) for point in _method(name).grid]
 
 
-def reads(names: Iterable[str]) -> frozenset[str]:
+def reads(chosen: Iterable[str]) -> frozenset[str]:
     """The training statistics that these detectors' fits read: the `needs` of `TrainStatistics.collect`."""
-    return frozenset(read for name in names for read in _method(name).reads)
+    return frozenset(read for name in chosen for read in _method(name).reads)
 
 
 def families() -> dict[str, str]:
-    """Detector name -> family, in the study's order."""
-    return {name: METHODS[name].family for name in NAMES}
+    """Detector name -> family, in the order of `names`."""
+    return {name: METHODS[name].family for name in names()}
 
 
 class Note(NamedTuple):
@@ -66,7 +73,7 @@ def search_space(name: str, stats: Any) -> tuple[list[Detector], list[Note]]:
     other is searched at its defaults.
 
     Args:
-      name: one of `NAMES`.
+      name: one of `names()`.
       stats: the training statistics that the points will be fitted to.
 
     Returns:
@@ -101,7 +108,7 @@ def _method(name: str) -> Method:
     near = closest(name, METHODS) if isinstance(name, str) else None
     hint = "" if near is None else f". Did you mean {near!r}?"
     given = repr(name) if isinstance(name, str) and len(name) <= 40 else describe(name)
-    raise ValueError(f"unknown detector {given}; there are: {', '.join(NAMES)}{hint}")
+    raise ValueError(f"unknown detector {given}; there are: {', '.join(names())}{hint}")
 
 
 def _plain(value: Any) -> Any:

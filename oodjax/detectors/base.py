@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ from oodjax.accumulate import STATISTICS
 from oodjax.arrays import describe, is_number, is_whole
 from oodjax.checks import check_finite, require, require_outputs
 from oodjax.detectors.calibration import Calibration, Reference, reference
+from oodjax.detectors.names import NAMES
 from oodjax.outputs import Outputs, canonical
 from oodjax.statistics import TrainStatistics
 
@@ -24,11 +26,11 @@ Options = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Method:
-    """One detection method of the study.
+    """One detection method: of the study, or your own with `register`.
 
     Attributes:
       name: the paper's short name.
-      family: classification, feature, hybrid, intermediate or gradient.
+      family: classification, feature, hybrid, intermediate or gradient; your own may have another.
       score: (params, outputs, **options) -> (n,) float32; pure and traceable; higher = more ID.
       needs: the fields of `Outputs` that `score` reads.
       fit: (stats, validation, **options) -> params, a pytree of arrays; None when there is nothing to fit.
@@ -65,9 +67,49 @@ class Method:
 METHODS: dict[str, Method] = {}
 
 
-def register(method: Method) -> Method:
+FIELDS = ("logits", "features", "gram", "layer_means", "odin")
+
+
+def register(method: Method, *, replace: bool = False) -> Method:
+    """Makes a method known by its name: to `create`, `grid`, `names`, `families` and all that take a detector's name.
+
+    Args:
+      method: the method. Its name is a word of small letters, digits and "_".
+      replace: whether it may take the place of one that was registered under the name before, as when a notebook's cell
+        is run again. Without it a name twice is an error, the very same method twice too: a module that is imported
+        under two names would otherwise go unnoticed. The study's own methods are never replaced.
+
+    Returns:
+      The method.
+
+    Raises:
+      TypeError: no `Method`, or a part of it that is no function.
+      ValueError: a name that is taken or no word; needs, reads, or options in the grid that do not exist.
+    """
+    if not isinstance(method, Method):
+        raise TypeError(f"register takes a Method(name, family, score, ...), got {describe(method)}")
+    if not isinstance(method.name, str) or not re.fullmatch("[a-z][a-z0-9_]*", method.name):
+        raise ValueError(f"a method's name must be small letters, digits and _, got {method.name!r}")
+    for part in ("score", *(p for p in ("fit", "check", "resolve") if getattr(method, p) is not None)):
+        if not callable(getattr(method, part)):
+            raise TypeError(f"{method.name}: {part} must be a function, got {describe(getattr(method, part))}")
+    known = {"needs": FIELDS, "reads": STATISTICS, "grid": tuple(method.options)}
+    given = {"needs": method.needs, "reads": method.reads, "grid": [key for point in method.grid for key in point]}
+    for what, names in given.items():
+        if unknown := [str(name) for name in names if name not in known[what]]:
+            allowed = ", ".join(known[what]) or "none"
+            raise ValueError(f"{method.name}: {what} names {', '.join(unknown)}; possible: {allowed}")
+    if method.name in METHODS and method.name in NAMES:
+        raise ValueError(f"{method.name!r} is a detector of the study, which stays as it is: choose another name")
+    if method.name in METHODS and not replace:
+        raise ValueError(f"a detector {method.name!r} is registered already: choose another name, or pass replace=True")
     METHODS[method.name] = method
     return method
+
+
+def names() -> tuple[str, ...]:
+    """Every registered detector: the study's 21 in its order, then the others as they came."""
+    return (*NAMES, *(name for name in METHODS if name not in NAMES))
 
 
 @jax.tree_util.register_dataclass

@@ -33,6 +33,7 @@ _OWN = re.compile(
 )
 _MEND = "name a new folder"
 KEPT = nnx.Any(nnx.Param, nnx.BatchStat)
+KINDS = {"config": "checkpoint", "saved": "saved detector or monitor"}  # the first key of a manifest, and what it is of
 
 
 class CheckpointError(ValueError):
@@ -65,10 +66,14 @@ def _digest_files(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def refuse_foreign(folder: Path) -> None:
+def refuse_foreign(folder: Path, first: str = "config") -> None:
     """Returns where a checkpoint may be written: nothing is there, an empty folder, or what `save` wrote.
 
     A checkpoint that was damaged since is still ours: its files have the names that they were given.
+
+    Args:
+      folder: of the checkpoint.
+      first: of `KINDS`: only what is of the same kind is replaced.
 
     Raises:
       CheckpointError: a file or a link is there, a folder with anything else in it, or no folder can be made there.
@@ -83,11 +88,12 @@ def refuse_foreign(folder: Path) -> None:
         raise CheckpointError(str(error)) from error
     if folder.is_symlink():
         raise CheckpointError(f"{folder} is a link, which stays as it is: {_MEND}")
-    if folder.is_dir() and (foreign := _foreign(folder)):
-        raise CheckpointError(f"{folder} is not only a checkpoint of ours ({foreign}), so it stays as it is: {_MEND}")
+    if folder.is_dir() and (foreign := _foreign(folder, first)):
+        kind = KINDS[first]
+        raise CheckpointError(f"{folder} is not only a {kind} of ours ({foreign}), so it stays as it is: {_MEND}")
 
 
-def _foreign(folder: Path) -> str:
+def _foreign(folder: Path, first: str) -> str:
     """What a folder holds that `save` did not write; "" where it is empty or holds a checkpoint and nothing else."""
     paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
     if not paths:
@@ -100,7 +106,7 @@ def _foreign(folder: Path) -> str:
         unknown = not _OWN.fullmatch(name)
         if path.is_symlink() or (unknown and not path.is_file() and not any(path.iterdir())):
             return f"it holds {name!r}"
-    manifest = _own_manifest(folder / MANIFEST)
+    manifest = _own_manifest(folder / MANIFEST, first)
     if manifest is None:
         return f"its {MANIFEST} is not ours"
     unknown_files = [name for name, path in paths.items() if path.is_file() and not _OWN.fullmatch(name)]
@@ -109,14 +115,14 @@ def _foreign(folder: Path) -> str:
     return ""
 
 
-def _own_manifest(path: Path) -> dict[str, Any] | None:
-    """A manifest that `save` wrote, {} where it is cut off, None where it is another program's."""
+def _own_manifest(path: Path, first: str) -> dict[str, Any] | None:
+    """A manifest that `save_arrays` wrote, {} where it is cut off, None where it is another program's or kind's."""
     content = path.read_bytes()
     try:
         manifest = json.loads(content)
     except (ValueError, RecursionError):
-        return {} if content.startswith(b'{\n  "config": {') else None
-    own = isinstance(manifest, dict) and {"config", "weights", "files"} <= manifest.keys()
+        return {} if content.startswith(f'{{\n  "{first}": {{'.encode()) else None
+    own = isinstance(manifest, dict) and {first, "weights", "files"} <= manifest.keys()
     return manifest if own else None
 
 
@@ -132,8 +138,23 @@ def save(folder: Path, model: ResNet | ViT, **facts: Any) -> str:
       CheckpointError: `folder` holds anything but a checkpoint; nothing of it is touched.
       OSError: it cannot be written; nothing of it is left, and a checkpoint that was there is still there.
     """
-    refuse_foreign(folder)
-    arrays = flat_arrays(model)
+    return save_arrays(folder, flat_arrays(model), {"config": dataclasses.asdict(model.config)}, facts)
+
+
+def save_arrays(folder: Path, arrays: dict[str, np.ndarray], first: dict[str, dict], facts: dict[str, Any]) -> str:
+    """Writes arrays by name and a manifest; returns the hash of the arrays.
+
+    Args:
+      folder: one of the same kind that is there is replaced once the new one is complete.
+      arrays: none of them empty; there may be none.
+      first: what the manifest begins with: a table under a key of `KINDS`.
+      facts: JSON values, the rest of the manifest.
+
+    Raises:
+      What `save` raises.
+    """
+    (kind,) = first
+    refuse_foreign(folder, kind)
     made = [path for path in folder.absolute().parents if not path.exists()]
     folder.parent.mkdir(parents=True, exist_ok=True)
     # a name that nobody else uses: whatever lies beside `folder` is not ours to remove
@@ -143,8 +164,8 @@ def save(folder: Path, model: ResNet | ViT, **facts: Any) -> str:
     try:
         if shutil.disk_usage(work).free < sum(array.nbytes for array in arrays.values()):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
-        weights = _write(new, arrays, dataclasses.asdict(model.config), facts)
-        refuse_foreign(folder)  # minutes later
+        weights = _write(new, arrays, first, facts)
+        refuse_foreign(folder, kind)  # minutes later
         if folder.exists():
             os.rename(folder, old)
         os.rename(new, folder)
@@ -164,13 +185,14 @@ def save(folder: Path, model: ResNet | ViT, **facts: Any) -> str:
     return weights
 
 
-def _write(folder: Path, arrays: dict[str, np.ndarray], config: dict[str, Any], facts: dict[str, Any]) -> str:
+def _write(folder: Path, arrays: dict[str, np.ndarray], first: dict[str, dict], facts: dict[str, Any]) -> str:
     """A whole checkpoint in a new folder, on the disk when it returns; the hash of its weights."""
     folder.mkdir()
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(folder.absolute() / WEIGHTS, arrays)
+    if arrays:  # Orbax takes no empty tree
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(folder.absolute() / WEIGHTS, arrays)
     hashes = {"weights": _digest(arrays), "files": _digest_files(folder / WEIGHTS)}
-    text = json.dumps({"config": config, **hashes, **facts}, indent=2) + "\n"
+    text = json.dumps({**first, **hashes, **facts}, indent=2) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")
     for path in sorted(folder.rglob("*")):
         sync(path)
@@ -231,8 +253,17 @@ def restore(folder: Path, manifest: dict[str, Any], model: Any) -> Any:
     """`model`, a module with shapes in place of arrays, with a checkpoint's weights.
 
     Raises:
-      CheckpointError: a path that Orbax takes for another one; files or weights other than the manifest's; arrays
-        missing, left over or of another shape.
+      CheckpointError: what `read_arrays` raises; arrays missing, left over or of another shape.
+    """
+    graphdef, target = nnx.split(model)
+    return nnx.merge(graphdef, fill(target, read_arrays(folder, manifest), str(folder)))
+
+
+def read_arrays(folder: Path, manifest: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The arrays of a folder by name.
+
+    Raises:
+      CheckpointError: a path that Orbax takes for another one; files or arrays other than the manifest's.
     """
     try:
         check_name(folder, checkpoints=True)
@@ -242,15 +273,15 @@ def restore(folder: Path, manifest: dict[str, Any], model: Any) -> Any:
         check_files(folder, manifest)  # before Orbax reads: it takes damaged files badly
     except CheckpointError as error:
         raise CheckpointError(f"{error}; delete {folder} to make it anew") from error
-    graphdef, target = nnx.split(model)
     arrays = _read_arrays(folder / WEIGHTS)
-    filled = fill(target, arrays, str(folder))
     if _digest(arrays) != manifest.get("weights"):
         raise CheckpointError(f"{folder}: the weights are not those of its manifest; delete the folder to make it anew")
-    return nnx.merge(graphdef, filled)
+    return arrays
 
 
 def _read_arrays(folder: Path) -> dict[str, np.ndarray]:
+    if not folder.exists():
+        return {}
     with ocp.StandardCheckpointer() as checkpointer:
         stored = dict(checkpointer.metadata(folder.absolute()).item_metadata)
         target = {name: jax.ShapeDtypeStruct(m.shape, m.dtype) for name, m in stored.items()}

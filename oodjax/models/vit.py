@@ -109,8 +109,9 @@ class ViT(nnx.Module):
     """
 
     def __init__(self, config: ViTConfig, *, dtype: Any = jnp.float32, rngs: nnx.Rngs):
+        dtype = jnp.dtype(dtype)  # one spelling, so that graph definitions compare equal
         self.config = config
-        self.dtype = jnp.dtype(dtype).name
+        self.dtype = dtype.name
         tokens = (config.image_size // config.patch) ** 2 + 1
         size = (config.patch, config.patch)
         self.patches = nnx.Conv(3, config.width, size, strides=size, padding="VALID", dtype=dtype, rngs=rngs)
