@@ -319,7 +319,7 @@ def _manifest(job: Job, engine: Engine, tables: Tables, stages: list[dict[str, A
         "decoded_images": engine.counts.decoded,
         "forward_passes": engine.counts.forwards,
         "odin_passes": engine.counts.odin_passes,
-        "unreadable_images": _unreadable(study, engine),
+        "images_left_out": _unreadable(study, engine),
         "warnings": job.warnings,
         "stages": stages,
     }  # fmt: skip

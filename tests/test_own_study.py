@@ -168,6 +168,7 @@ def test_without_a_validation_set_defaults_are_used_and_said(lacking, here, tmp_
     which = {"id-val": "ID", "ood-val": "OOD"}[lacking]
     assert f"every detector has its default hyper-parameters, as there is no {which} validation set" in printed
     assert listing(tmp_path)["configuration"]["searched"] is False
+    assert "No hyper-parameters were searched" in (tmp_path / "report" / "index.html").read_text("utf-8")
     results = pd.read_csv(tmp_path / "results.csv")
     assert set(results.query("detector == 'knn'").hyperparameters) == {'{"k": 30}'}
     ran = [name for name in asked if lacking == "ood-val" or not METHODS[name].reads_validation]

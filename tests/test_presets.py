@@ -143,11 +143,12 @@ def test_a_bad_image_stops_the_run_or_is_skipped_counted_and_listed(folders, tmp
     assert results.n_ood["mls", "foxes"] == 6 and results.n_ood["mls", "wolves"] == 7
     whole = results.auroc.to_dict()
     listed = {"id_train": ["train/a/2.png"], "foxes": ["foxes/3.jpg"]}
-    assert listing(tmp_path / "out")["unreadable_images"] == listed
+    assert listing(tmp_path / "out")["images_left_out"] == listed
     assert main(skipping) == 0  # found again, and still said
     assert listing(tmp_path / "out")["decoded_images"] == 0
-    assert listing(tmp_path / "out")["unreadable_images"] == listed
+    assert listing(tmp_path / "out")["images_left_out"] == listed
     assert "left out: 1 images of id_train" in capsys.readouterr().out
+    assert "1 images of foxes could not be read" in (tmp_path / "out" / "report" / "index.html").read_text("utf-8")
     for path in bad:
         path.unlink()
     assert main([*folders, "--out", "without"]) == 0

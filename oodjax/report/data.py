@@ -189,6 +189,7 @@ def load(folder: Path, baseline: str | None = None) -> Results:
     facts = facts.set_index("model", drop=False).rename_axis(None)
     study = Results(folder, joined, facts, manifest, _find_baseline(facts, baseline, notes), source, notes)
     _note_gaps(study)
+    _note_run(study)
     return study
 
 
@@ -248,6 +249,18 @@ def _find_baseline(facts: pd.DataFrame, name: str | None, notes: list[str]) -> s
         return str(of_category[0])
     notes.append("No model is the baseline, so nothing is compared with one; name one with --baseline.")
     return None
+
+
+def _note_run(study: Results) -> None:
+    """What the manifest says that the tables do not: no search, images left out, doubts about the data."""
+    if study.manifest.get("configuration", {}).get("searched") is False:
+        study.notes.append(
+            "No hyper-parameters were searched, as an ID or an OOD validation set is lacking: each detector has its "
+            "defaults."
+        )
+    for name, images in study.manifest.get("images_left_out", {}).items():
+        study.notes.append(f"{len(images):,} images of {name} could not be read and are left out; run.json lists them.")
+    study.notes.extend(f"{line}." for line in study.manifest.get("warnings", []))
 
 
 def _note_gaps(study: Results) -> None:

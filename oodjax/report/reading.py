@@ -121,8 +121,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise ReportError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(manifest, dict):
         raise ReportError(f"{path} must hold a JSON object, got {_kind(manifest)}")
-    for name in ("configuration", "device", "versions", "kept"):
+    for name in ("configuration", "device", "versions", "kept", "images_left_out"):
         _check(path, name, manifest.get(name, {}), dict)
+    for name, images in manifest.get("images_left_out", {}).items():
+        _check(path, f"images_left_out.{name}", images, list)
+    for i, line in enumerate(_check(path, "warnings", manifest.get("warnings", []), list)):
+        _check(path, f"warnings[{i}]", line, str)
     for i, entry in enumerate(_check(path, "data", manifest.get("data", []), list)):
         _check(path, f"data[{i}]", entry, dict)
         for name, kind in _IMAGE_SET.items():
