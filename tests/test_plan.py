@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 
+import jax
 import pytest
+from flax import nnx
 from studies import Ran, small
 
+from oodjax import detectors, memory
+from oodjax.data import imagenet
+from oodjax.models import ResNetConfig
+from oodjax.models.resnet import abstract
 from oodjax.plan import plan, smaller
 from oodjax.run import main
 from oodjax.store import Store
@@ -91,3 +97,18 @@ def test_what_makes_a_study_smaller_makes_the_plan_smaller(tmp_path):
     assert (halved.device_bytes, halved.decoded) == (found.device_bytes / 2, 2 * found.decoded)
     assert planned(detectors=("msp", "knn")).odin_passes == 0
     assert not list(Store(tmp_path).folder.iterdir())
+
+
+def test_the_documented_costs_of_imagenet_are_the_plans_arithmetic():
+    """README and docs/imagenet.md: gigabytes of one ResNet-50, and images of the whole protocol."""
+    shape, reads = (2048, 1000), detectors.reads(detectors.NAMES)
+    counts = {entry.role: 0 for entry in imagenet.ENTRIES}
+    for entry in imagenet.ENTRIES:
+        counts[entry.role] += entry.expected
+    train, others = counts.pop("train"), sum(counts.values())
+    assert (train, others) == (1_281_167, 164_471)
+    weights = sum(4 * leaf.size for leaf in jax.tree.leaves(nnx.state(abstract(ResNetConfig.resnet50()))))
+    assert weights + memory.sums_bytes(shape, reads) == pytest.approx(0.83e9, rel=0.01)
+    assert memory.bank_bytes(shape, train, 1.0, reads) == pytest.approx(10.5e9, rel=0.01)
+    assert memory.bank_bytes(shape, train, 0.1, reads) == pytest.approx(1.06e9, rel=0.01)
+    assert memory.outputs_bytes(shape, others) == pytest.approx(2.0e9, rel=0.01)

@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 from image_files import save, truncate
 
+from oodjax import metrics
 from oodjax.data import cifar10
 from oodjax.data.loader import Geometry
+from oodjax.data.preprocess import cut
 from oodjax.data.sets import ImageSet
 from oodjax.data.sources import source_of
 from oodjax.presets.models import in_memory
@@ -85,8 +87,6 @@ def test_training_images_are_read_at_one_size_in_order(tmp_path):
     for i in range(5):
         save(tmp_path / "a" / f"{i}.png", i, 40 + i, 50 - i)
     image_set = ImageSet("x", "train", "id", source_of(str(tmp_path)))
-    from oodjax.data.preprocess import cut
-
     expected = np.stack([cut(image_set.source.open(i), 32, 32) for i in range(5)])
     np.testing.assert_array_equal(in_memory(image_set, Geometry(32, 32), batch_size=3), expected)
 
@@ -153,6 +153,24 @@ def test_a_bad_image_stops_the_run_or_is_skipped_counted_and_listed(folders, tmp
         path.unlink()
     assert main([*folders, "--out", "without"]) == 0
     assert pd.read_csv("without/results.csv").set_index(["detector", "dataset"]).auroc.to_dict() == whole
+
+
+def test_sets_of_tensorflow_datasets_are_named_by_words(folders, prepared, tmp_path, capsys):
+    words = [*folders, "--data", str(prepared), "--ood", "digits=tfds:mnist:test:far", "--detectors", "mls"]
+    assert main(words) == 0
+    results = pd.read_csv(tmp_path / "out" / "results.csv").set_index("dataset")
+    assert (results.n_ood["digits"], results.ood_category["digits"]) == (12, "far")
+    head = np.float32([[1, -1], [0.5, 1], [-1, 0.3]])
+
+    def mls(source):
+        crops = np.stack([cut(source.open(i), 24, 20) for i in range(len(source))]).astype(np.float64)
+        return (crops.mean(axis=(1, 2)) / 50 @ head + np.float32([0, 0.1])).max(axis=1)
+
+    inside, outside = mls(source_of("test")), mls(source_of("tfds:mnist:test", data_dir=prepared))
+    assert results.auroc["digits"] == pytest.approx(metrics.auroc(inside, outside), abs=1e-9)
+    capsys.readouterr()
+    error = refused([*words, "--id-val", "tfds:cifar10:test"], capsys)
+    assert "id_val has images of class 9, but the model model has 2 classes" in error
 
 
 def test_fast_pixels_are_other_pixels_and_named_in_the_manifest(folders, tmp_path):
