@@ -9,6 +9,7 @@ from oodjax._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from oodjax import analysis, detectors, metrics, zoo
+    from oodjax.exporting import export
     from oodjax.extraction import extract
     from oodjax.models.network import Network
     from oodjax.monitor import Monitor, Verdict
@@ -27,6 +28,7 @@ __all__ = [
     "Verdict",
     "analysis",
     "detectors",
+    "export",
     "extract",
     "load",
     "metrics",
@@ -46,6 +48,7 @@ _HOMES = {
     "Network": "oodjax.models.network",
     "Monitor": "oodjax.monitor",
     "Verdict": "oodjax.monitor",
+    "export": "oodjax.exporting",
     "load": "oodjax.saving",
     "save": "oodjax.saving",
 }

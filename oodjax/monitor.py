@@ -82,6 +82,7 @@ class Monitor:
         if not is_whole(batch_size) or batch_size < 1 or batch_size & (batch_size - 1):
             raise ValueError(f"Monitor: batch_size must be a power of two, such as 64, got {describe(batch_size)}")
         self.network, self.detector, self.batch_size = network, detector, int(batch_size)
+        self._side = network.side
         self.program = Program(network.apply, frozenset(detector.needs) - {"logits", "features"})
         # Flat, since a call flattens its arguments and a network's state is a deep tree.
         leaves, self._structure = jax.tree.flatten(self.arrays)
@@ -119,7 +120,7 @@ class Monitor:
 
     def _checked(self, images: Any) -> np.ndarray:
         array = np.asarray(images) if hasattr(images, "__array__") else None
-        side = self.network.crop
+        side = self._side
         if array is None or array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] != 3:
             one = array is not None and array.dtype == np.uint8 and array.ndim == 3
             hint = "; for one image pass image[None]" if one else ""

@@ -120,4 +120,4 @@ def perturbed_scores(
         return confidence(z, temperatures[row])
 
     scores = jax.lax.map(perturbed, jnp.arange(len(temperatures) * len(noises)))
-    return scores.T.reshape(len(images), len(temperatures), len(noises)), (logits, rest)
+    return scores.T.reshape(images.shape[0], len(temperatures), len(noises)), (logits, rest)

@@ -210,8 +210,7 @@ def _rows(bank: ShardedBank | StreamedBank) -> np.ndarray:
 
 
 def _network_facts(network: Network, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    apply = network.apply
-    model = nnx.merge(apply.graphdef, network.state) if isinstance(apply, NnxApply) else None
+    model = network.module
     found = [name for name, (_, kind) in ARCHITECTURES.items() if type(model) is kind]
     if not found:
         raise ValueError(
@@ -221,9 +220,8 @@ def _network_facts(network: Network, arrays: dict[str, np.ndarray]) -> dict[str,
     arrays.update({f"network/{name}": array for name, array in checkpoint.flat_arrays(network.state).items()})
     pixels = {name: None if v is None else [float(x) for x in v] for name, v in vars(network).items()
               if name in ("mean", "std")}  # fmt: skip
-    model_: Any = model
     return {
-        "architecture": found[0], "config": dataclasses.asdict(model_.config), "dtype": model_.dtype, **pixels,
+        "architecture": found[0], "config": dataclasses.asdict(model.config), "dtype": model.dtype, **pixels,
         "resize": network.resize, "crop": network.crop, "fingerprint": network.fingerprint,
         "has_maps": network.has_maps, "manifest": dict(network.manifest),
     }  # fmt: skip

@@ -63,7 +63,7 @@ def _checked_maps(feature_maps: Any) -> list[Any]:
     for i, m in enumerate(maps):
         if m.ndim not in (3, 4) or 0 in m.shape:
             raise ValueError(f"feature_maps[{i}] must have shape (n, H, W, C) or (n, tokens, C), got {tuple(m.shape)}")
-    if len({len(m) for m in maps}) > 1:
+    if len({m.shape[0] for m in maps}) > 1:
         raise ValueError(f"feature_maps hold different numbers of samples: {[len(m) for m in maps]}")
     return maps
 

@@ -86,11 +86,6 @@ def without_maps():
     return Network(own.apply, own.state, own.head, own.mean, own.std, None, None, own.fingerprint, has_maps=False)
 
 
-def of_size(side):
-    own = monitors.network()
-    return Network(own.apply, own.state, own.head, own.mean, own.std, side, side, own.fingerprint)
-
-
 def other_width():
     rng = np.random.default_rng(0)
     head = oodjax.Head(rng.normal(size=(5, 8)), np.zeros(8))
@@ -116,7 +111,7 @@ FAULTS = {
     "floats": (lambda: watch()(monitors.NEW / 255), "takes uint8 images.*float64"),
     "a path": (lambda: watch()("photo.jpg"), "takes uint8 images.*photo.jpg"),
     "none": (lambda: watch()(monitors.NEW[:0]), "needs at least one"),
-    "size": (lambda: oodjax.Monitor(of_size(32), monitors.calibrated("mls"))(monitors.NEW), "32 x 32 pixels, got 16"),
+    "size": (lambda: watch()(np.tile(monitors.NEW, (1, 2, 2, 1))), "16 x 16 pixels, got 32"),
     "nan": (lambda: oodjax.Monitor(broken(), monitors.calibrated("mls"))(monitors.NEW[:2]), "2 of 2 scores are NaN"),
 }  # fmt: skip
 

@@ -60,7 +60,7 @@ def gram_score(params: dict, outputs: Outputs, divide_by_confidence: bool, power
     y = jnp.argmax(outputs.logits, axis=-1)
     rows = [p - 1 for p in powers]
     every = rows == list(range(outputs.gram.shape[1]))  # then there is nothing to pick out, which would be a copy
-    g = (outputs.gram if every else outputs.gram[:, jnp.asarray(rows)]).reshape(len(y), -1)
+    g = (outputs.gram if every else outputs.gram[:, jnp.asarray(rows)]).reshape(y.shape[0], -1)
     deviation = jax.lax.platform_dependent(g, y, params["low"], params["high"], cpu=_row_by_row, default=_deviation)
     if divide_by_confidence:
         deviation = deviation / jax.nn.softmax(outputs.logits, axis=-1).max(axis=-1)

@@ -86,14 +86,15 @@ class Network:
             the network takes one size alone.
         """
         images = images if isinstance(images, jax.Array) else np.asarray(images)
-        _check_images(images, self._side)
+        _check_images(images, self.side)
         mean, std = self.normalisation
         return _forward(self.apply, self.state, jnp.asarray(images), mean, std)
 
     @property
-    def _side(self) -> int | None:
-        """Pixels of the images that the architecture takes, where it takes no others."""
-        return getattr(getattr(self.module, "config", None), "image_size", None) if self.module is not None else None
+    def side(self) -> int | None:
+        """Pixels of the square images that the architecture takes, where it takes no others; else `crop`."""
+        own = getattr(getattr(self.module, "config", None), "image_size", None)
+        return self.crop if own is None else own
 
     @cached_property
     def module(self) -> Any:
