@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from oodjax._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from oodjax import analysis, detectors, metrics, zoo
+    from oodjax import analysis, detectors, metrics, testing, zoo
     from oodjax.exporting import export
     from oodjax.extraction import extract
     from oodjax.models.network import Network
@@ -35,6 +35,7 @@ __all__ = [
     "odin_scores",
     "save",
     "summarize",
+    "testing",
     "zoo",
 ]
 
@@ -52,7 +53,7 @@ _HOMES = {
     "load": "oodjax.saving",
     "save": "oodjax.saving",
 }
-_MODULES = ("analysis", "detectors", "metrics", "zoo")
+_MODULES = ("analysis", "detectors", "metrics", "testing", "zoo")
 
 
 def __getattr__(name: str) -> Any:

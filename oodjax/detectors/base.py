@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -103,6 +104,8 @@ def register(method: Method, *, replace: bool = False) -> Method:
         raise ValueError(f"{method.name!r} is a detector of the study, which stays as it is: choose another name")
     if method.name in METHODS and not replace:
         raise ValueError(f"a detector {method.name!r} is registered already: choose another name, or pass replace=True")
+    if method.name in METHODS:
+        jax.clear_caches()  # compiled programs know a method by its name
     METHODS[method.name] = method
     return method
 
@@ -229,7 +232,8 @@ class Detector:
         check_finite(outputs, self.needs, self.name)
         # Without the reference, whose length would ask for a program of its own.
         bare = Detector(self.name, self.settings, self.params, self.widths)
-        return _score_one(bare, outputs.only(self.needs))
+        method = self.method
+        return _score_one((method.score, method.score_many), bare, outputs.only(self.needs))
 
     def calibrate(self, id_outputs: Outputs, tpr: float = 0.95) -> Detector:
         """A copy with a threshold that accepts at least the share `tpr` of in-distribution data.
@@ -316,8 +320,9 @@ def score_all(points: Sequence[Detector], outputs: Outputs) -> Float[jax.Array, 
     return jnp.concatenate(columns, axis=1)
 
 
-@jax.jit
-def _score_one(point: Detector, outputs: Outputs) -> Float[jax.Array, " n"]:
+@partial(jax.jit, static_argnums=0)
+def _score_one(functions: tuple, point: Detector, outputs: Outputs) -> Float[jax.Array, " n"]:
+    """`functions` are what the name of the method stands for: another method of the name has its own program."""
     return score_all((point,), outputs)[:, 0]
 
 
