@@ -24,7 +24,7 @@ class Tables:
 
     Attributes:
       results: one row per model x detector x data set; figures of merit are fractions in 0..1.
-      models: one row per model: model, category, accuracy, ece.
+      models: one row per model: model, category, accuracy, ece; of checkpoints the architecture.
     """
 
     results: pd.DataFrame
@@ -57,6 +57,7 @@ def tabulate(study: Study, store: Store) -> Tables:
                 "category": model.category,
                 "accuracy": metrics.accuracy(logits, kept.labels),
                 "ece": metrics.ece(logits=logits, labels=kept.labels),
+                **{name: facts[name] for name in ("architecture",) if name in facts},
             }
         )
         chosen = {name: shelf.choice(name) for name in inside}

@@ -240,6 +240,7 @@ def _report(folder: Path) -> None:
 
 def _say_what_was_done(job: Job, engine: Engine, console: Console, seconds: float) -> None:
     from oodjax.console import say
+    from oodjax.shelf import unreadable
 
     counts, models, devices = engine.counts, len(job.asked.models), engine.devices.mesh.size
     say(
@@ -247,7 +248,7 @@ def _say_what_was_done(job: Job, engine: Engine, console: Console, seconds: floa
         f"decoded {counts.decoded} images for {models} model{'s' * (models > 1)}; {counts.forwards} forward passes "
         f"and {counts.odin_passes} passes of ODIN's on {devices} device{'s' * (devices > 1)} in {seconds:.0f} s",
     )
-    for name, images in _unreadable(job.asked, engine).items():
+    for name, images in unreadable(filter(None, map(engine.shelf, job.asked.models))).items():
         reasons = dict(counts.bad)  # of those that this run came across
         shown = "; ".join(f"{i}: {reasons[i]}" if i in reasons else i for i in images[:SHOWN])
         more = "" if len(images) <= SHOWN else f"; and {len(images) - SHOWN} more, listed in run.json"
@@ -258,14 +259,6 @@ def _say_what_was_done(job: Job, engine: Engine, console: Console, seconds: floa
         ("run.json", "configuration, versions, data hashes"), ("store", "outputs, statistics and scores"),
     ):  # fmt: skip
         say(console, f"  {job.folder / name}: {what}")
-
-
-def _unreadable(study: Study, engine: Engine) -> dict[str, list[str]]:
-    """Set -> images left out of what is kept; the same for every model."""
-    found: dict[str, list[str]] = {}
-    for shelf in filter(None, map(engine.shelf, study.models)):
-        found |= shelf.unreadable()
-    return found
 
 
 def _notes(study: Study, engine: Engine) -> list[Note]:
@@ -280,10 +273,11 @@ def _manifest(job: Job, engine: Engine, tables: Tables, stages: list[dict[str, A
 
     import jax
 
-    from oodjax.shelf import kept_keys
+    from oodjax.shelf import Shelf, kept_keys, unreadable
 
     study, done = job.whole, set(tables.models["model"])
-    shelves = {m.name: engine.shelf(m) for m in study.models if m.name in done}
+    facts = {m.name: found for m in study.models if m.name in done and (found := m.facts()) is not None}
+    shelves = {name: Shelf(study, engine.store, name, found) for name, found in facts.items()}
     return {
         "configuration": {
             "preset": study.name,
@@ -310,16 +304,16 @@ def _manifest(job: Job, engine: Engine, tables: Tables, stages: list[dict[str, A
              "source": s.source.description}
             for s in study.sets
         ],
-        "checkpoints": {m.name: (m.facts() or {}).get("weights") for m in study.models if m.name in done},
+        "checkpoints": {name: found.get("weights") for name, found in facts.items()},
         "hyperparameters": {
             name: {d: c.options for d in shelf.detectors if (c := shelf.choice(d)) is not None}
-            for name, shelf in shelves.items() if shelf is not None
+            for name, shelf in shelves.items()
         },
-        "kept": {name: kept_keys(shelf) for name, shelf in shelves.items() if shelf is not None},
+        "kept": {name: kept_keys(shelf) for name, shelf in shelves.items()},
         "decoded_images": engine.counts.decoded,
         "forward_passes": engine.counts.forwards,
         "odin_passes": engine.counts.odin_passes,
-        "images_left_out": _unreadable(study, engine),
+        "images_left_out": unreadable(shelves.values()),
         "warnings": job.warnings,
         "stages": stages,
     }  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -283,3 +283,11 @@ class Shelf:
 def kept_keys(shelf: Shelf) -> dict[str, dict[str, Any]]:
     """Set -> keys of the outputs and the scores that are kept of it, by which a report finds them."""
     return {s.name: {"outputs": shelf.outputs_key(s), "scores": shelf.columns_key(s)} for s in shelf.study.tests}
+
+
+def unreadable(shelves: Iterable[Shelf]) -> dict[str, list[str]]:
+    """Set -> images that could not be read when they were skipped, of all models; the same for each of them."""
+    found: dict[str, list[str]] = {}
+    for shelf in shelves:
+        found |= shelf.unreadable()
+    return found

@@ -85,7 +85,7 @@ def test_few_models_are_listed_one_by_one():
     table = results(peak)
     few = texts(table[table["model"].isin(["baseline", "m0"])])
     assert few[-1] == "The best detectors are: msp with 'baseline'; knn with 'm0'."
-    assert "nothing can be said (1 models there, at least 2 are needed)" in few[1]
+    assert "nothing can be said (1 model there, at least 2 are needed)" in few[1]
 
 
 def test_one_model():

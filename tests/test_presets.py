@@ -60,9 +60,11 @@ def test_cifar10_is_trained_and_scored_in_one_run(prepared, tmp_path, capsys):
     first = listing(tmp_path)
     assert first["decoded_images"] == 72 + 8 + 12 + 20 + 3 * 12  # beside the 72 that training reads at once
     capsys.readouterr()
-    assert main(arguments) == 0
+    narrower = ["cifar10", "--data", str(prepared), "--out", str(tmp_path), *asked[:5], "--datasets", "mnist"]
+    assert main(narrower) == 0
     again = listing(tmp_path)
     assert (again["decoded_images"], again["checkpoints"]) == (0, first["checkpoints"])
+    assert pd.read_csv(tmp_path / "results.csv").equals(results)
 
 
 def test_too_few_images_for_a_recipe_are_one_line(prepared, tmp_path, capsys):
@@ -153,6 +155,18 @@ def test_a_bad_image_stops_the_run_or_is_skipped_counted_and_listed(folders, tmp
         path.unlink()
     assert main([*folders, "--out", "without"]) == 0
     assert pd.read_csv("without/results.csv").set_index(["detector", "dataset"]).auroc.to_dict() == whole
+
+
+def test_a_narrower_run_says_of_the_whole_what_is_finished(folders, tmp_path):
+    assert main(folders) == 0
+    results, before = pd.read_csv("out/results.csv"), listing(tmp_path / "out")
+    assert main([*folders, "--detectors", "mls", "--datasets", "foxes"]) == 0
+    after = listing(tmp_path / "out")
+    assert pd.read_csv("out/results.csv").equals(results)
+    assert after["asked"]["detectors"] == ["mls"] and after["decoded_images"] == 0
+    assert set(after["hyperparameters"]["model"]) == {"mls", "knn"}
+    for name in ("configuration", "data", "checkpoints", "hyperparameters", "kept", "images_left_out"):
+        assert after[name] == before[name], name
 
 
 def test_sets_of_tensorflow_datasets_are_named_by_words(folders, prepared, tmp_path, capsys):

@@ -106,7 +106,9 @@ def _sides(joined: pd.DataFrame, models: pd.DataFrame, baseline: str | None, res
 def _side(rows: pd.DataFrame, response: str) -> Correlation:
     models = rows["model"].nunique()
     if models < 2:
-        return Correlation(np.nan, np.nan, len(rows), f"{models} models there, at least 2 are needed")
+        return Correlation(
+            np.nan, np.nan, len(rows), f"{models} model{'s' * (models != 1)} there, at least 2 are needed"
+        )
     return spearman(rows, "accuracy", response)
 
 

@@ -16,6 +16,7 @@ from oodjax.data.imagenet import generated_unit_tests
 from oodjax.data.loader import Geometry
 from oodjax.data.sets import ROLES, ImageSet
 from oodjax.data.sources import DataError, Source, Tfds, unlabelled
+from oodjax.data.tfds import is_prepared
 
 SIZE = 32
 GEOMETRY = Geometry(SIZE, SIZE)
@@ -35,6 +36,12 @@ _OOD_SETS = (
     ("fashion_mnist", "ood_test", "extreme", "fashion_mnist", "test"),
 )
 DATASETS = (*(name for name, role, *_ in _OOD_SETS if role == "ood_test"), "unit_tests")
+
+
+def is_there(name: str, data_dir: str | Path | None = None) -> bool:
+    """Whether an OOD test set of `DATASETS` can be read without a download."""
+    dataset = next((dataset for known, role, _, dataset, _ in _OOD_SETS if (known, role) == (name, "ood_test")), None)
+    return dataset is None or is_prepared(dataset, data_dir)
 
 
 def load(

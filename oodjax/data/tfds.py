@@ -105,6 +105,19 @@ class Tfds(Opens):
         return [f"{self.fingerprint}:{index}" for index in range(len(self))]
 
 
+def is_prepared(dataset: str, data_dir: str | Path | None = None) -> bool:
+    """Whether a data set is on disk, to be opened without a download.
+
+    Raises:
+      DataError: tensorflow-datasets is missing.
+    """
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError:
+        raise DataError(f"tfds:{dataset} needs tensorflow-datasets: pip install 'oodjax[tfds]'") from None
+    return bool(tfds.builder(dataset, data_dir=data_dir, file_format="array_record").is_prepared())
+
+
 def _prepared(dataset: str, data_dir: str | Path | None) -> Any:
     """The builder of a data set that is on disk, in the one format that has random access."""
     import tensorflow_datasets as tfds

@@ -20,10 +20,18 @@ BATCH_SIZE = 256
 
 
 def study(options: Options) -> Study:
-    sets = cifar10.load(options.data, options.datasets, seed=options.seed)
+    sets = cifar10.load(options.data, _datasets(options), seed=options.seed)
     train = next(s for s in sets if s.role == "train")
     folder = options.folder / "checkpoints"
     models = tuple(
         Trained(name, folder / name, CONFIG, train, MEAN, STD, options.seed, cifar10.SIZE) for name in RECIPES
     )
     return Study("cifar10", sets, models, **options.settings(BATCH_SIZE))
+
+
+def _datasets(options: Options) -> tuple[str, ...] | None:
+    """What is asked for, and what is there without a download: its results stay in the tables."""
+    if options.datasets is None or set(options.datasets) == {"all"}:
+        return None
+    there = [name for name in cifar10.DATASETS if name not in options.datasets and cifar10.is_there(name, options.data)]
+    return (*options.datasets, *there)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from oodjax import zoo
 from oodjax.data import imagenet
+from oodjax.data.sets import ImageSet
 from oodjax.presets import Options
 from oodjax.presets.models import Converted
 from oodjax.study import Study, StudyError
@@ -22,10 +23,13 @@ def study(options: Options) -> Study:
     models = find_checkpoints(options.checkpoints)
     reading = imagenet.Options(hash_content=options.hash_content, seed=options.seed)
     try:
-        sets = imagenet.load(options.data, options.datasets, options=reading)
+        asked = {s.name: s for s in imagenet.load(options.data, options.datasets, options=reading)}
     except imagenet.DataError as error:
         raise StudyError(str(error)) from error
-    return Study("imagenet", tuple(sets), models, **options.settings(BATCH_SIZE))
+    # Sets that are not asked for belong to the study where they are there: their results stay in the tables.
+    found = [asked.get(entry.name) or imagenet.look(entry, options.data, reading) for entry in imagenet.ENTRIES]
+    sets = tuple(s for s in found if isinstance(s, ImageSet))
+    return Study("imagenet", sets, models, **options.settings(BATCH_SIZE))
 
 
 def find_checkpoints(folder: Path) -> tuple[Converted, ...]:

@@ -21,6 +21,11 @@ from oodjax.zoo import CATEGORIES, checkpoints
 
 KEYS = ("model", "detector", "dataset", "ood_category")
 FACTS = ("model", "category", "accuracy", "ece")
+SPOKEN = {
+    "auroc": "AUROC", "fpr95": "FPR95", "auroc_correct_vs_ood": "AUROC of correct ID samples vs OOD",
+    "auroc_incorrect_vs_ood": "AUROC of incorrect ID samples vs OOD",
+    "auroc_correct_vs_incorrect": "AUROC of correct vs incorrect ID samples",
+}  # fmt: skip
 ARCHITECTURE = ("architecture", "arch")
 OOD_ORDER = ("near", "far", "extreme", "synthetic")
 _NOT_KEPT = "scores and features are not kept with these tables (run.json names none)"
@@ -101,18 +106,18 @@ class Results:
         """What `complete` left out, as a sentence with a leading space; empty where nothing was."""
         parts = []
         for metric in metrics:
-            kept = self.complete(metric)
+            kept, name = self.complete(metric), SPOKEN.get(metric, metric)
             absent = [m for m in self.models if m not in set(kept["model"])]
             pairs, kept_pairs = (len(t[["detector", "dataset"]].drop_duplicates()) for t in (self.results, kept))
             if absent:
-                parts.append(f"{metric} is undefined for {join(absent)}")
+                parts.append(f"{name} is undefined for {join(absent)}")
             if kept_pairs < pairs:
                 parts.append(
-                    f"{metric} is compared on the {kept_pairs} of {pairs} pairs of detector and set that all "
+                    f"{name} is compared on the {kept_pairs} of {pairs} pairs of detector and set that all "
                     f"{kept['model'].nunique()} models have"
                 )
         text = "; ".join(dict.fromkeys(parts))
-        return f" {text[0].upper()}{text[1:]}." if text else ""
+        return f" {text}." if text else ""
 
     def means(self, metric: str, by: str | None = None) -> pd.DataFrame | pd.Series:
         """Mean of a metric per model, or per model and value of a column (models as rows)."""

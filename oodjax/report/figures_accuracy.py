@@ -33,7 +33,7 @@ from oodjax.report.style import (
     shorten,
     ticks,
 )
-from oodjax.report.wording import dataset_count, number, rho, rho_p
+from oodjax.report.wording import count, dataset_count, number, rho, rho_p
 
 CORRECT, INCORRECT = "auroc_correct_vs_ood", "auroc_incorrect_vs_ood"
 
@@ -192,9 +192,9 @@ def by_architecture(study: Results) -> Drawing:
     for ax, name in zip(axes[0], names, strict=True):
         values = means[means.index.map(kinds) == name]
         _points(ax, study, study.facts["accuracy"], values, 5)
-        heading(ax, name, f"{len(values)} models", (WIDE - 0.5) / len(names) - 0.1)
+        heading(ax, name, count(len(values), "model"), (WIDE - 0.5) / len(names) - 0.1)
         ticks(ax)
-        parts.append(f"{name} {number(values.mean())} ({len(values)} models)")
+        parts.append(f"{name} {number(values.mean())} ({count(len(values), 'model')})")
     label_all(figure, "Accuracy (%)")
     axes[0, 0].set_ylabel("Mean AUROC (%)")
     return Drawing(figure, f"Accuracy and mean AUROC per architecture. Means over models: {join(parts, 9)}.")
