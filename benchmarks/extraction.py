@@ -16,7 +16,7 @@ from oodjax import Head, Outputs, TrainStatistics, detectors, odin_scores
 from oodjax.detectors import score_all, search_space
 from oodjax.devices import Devices
 from oodjax.forward import forward
-from oodjax.models.network import NnxApply
+from oodjax.models.apply import NnxApply
 from oodjax.models.normalize import normalize_images
 from oodjax.models.resnet import ResNetConfig, fold_batch_norm, initialize
 

@@ -13,7 +13,8 @@ from oodjax.data.loader import AS_IT_IS, Geometry, load
 from oodjax.detectors.classification import ODIN_NOISES, ODIN_TEMPERATURES
 from oodjax.devices import Devices
 from oodjax.forward import forward, odin_axes, pixels_of
-from oodjax.models.network import FunctionApply, Network
+from oodjax.models.apply import FunctionApply
+from oodjax.models.network import Network
 from oodjax.outputs import Outputs
 
 BATCH_SIZE = 64

@@ -11,7 +11,8 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from oodjax.devices import AXIS
-from oodjax.models.network import Apply, Network, prepare
+from oodjax.models.apply import Apply, prepare
+from oodjax.models.network import Network
 from oodjax.odin import perturbed_scores
 from oodjax.outputs import Outputs
 from oodjax.taps import summarize

@@ -15,7 +15,8 @@ from oodjax.arrays import describe, is_whole
 from oodjax.detectors import Detector
 from oodjax.detectors.classification import ODIN_NOISES, ODIN_TEMPERATURES
 from oodjax.forward import odin_axes, on_device, pixels_of
-from oodjax.models.network import Apply, Network
+from oodjax.models.apply import Apply
+from oodjax.models.network import Network
 from oodjax.neighbors import ShardedBank
 
 BATCH_SIZE = 64

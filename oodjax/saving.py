@@ -19,8 +19,9 @@ from oodjax.detectors import Detector
 from oodjax.detectors.calibration import Reference
 from oodjax.files import fingerprint
 from oodjax.models import checkpoint
+from oodjax.models.apply import NnxApply
 from oodjax.models.checkpoint import MANIFEST, CheckpointError
-from oodjax.models.network import Network, NnxApply
+from oodjax.models.network import Network
 from oodjax.models.resnet import ResNet, ResNetConfig
 from oodjax.models.vit import ViT, ViTConfig
 from oodjax.monitor import Monitor

@@ -15,39 +15,10 @@ from flax import nnx
 
 from oodjax.arrays import describe
 from oodjax.checks import check_logits
-from oodjax.models.normalize import normalize_images
+from oodjax.models.apply import Apply, FunctionApply, NnxApply, prepare
 from oodjax.models.resnet import ModelOutput
 from oodjax.outputs import Head, Outputs
 from oodjax.taps import summarize
-
-Apply = Callable[[Any, jax.Array], ModelOutput]
-
-
-@dataclass(frozen=True)
-class NnxApply:
-    """(state, normalised images) -> `ModelOutput` of an nnx module; equal for all models of one architecture."""
-
-    graphdef: Any
-
-    def __call__(self, state: Any, images: jax.Array) -> ModelOutput:
-        return nnx.merge(self.graphdef, state)(images)
-
-
-@dataclass(frozen=True)
-class FunctionApply:
-    """(state, images) -> `ModelOutput` of a function that returns (logits, features) or (logits, features, maps)."""
-
-    function: Callable[..., Any]
-    takes_state: bool
-
-    def __call__(self, state: Any, images: jax.Array) -> ModelOutput:
-        found = self.function(state, images) if self.takes_state else self.function(images)
-        if not isinstance(found, (tuple, list)) or len(found) not in (2, 3):
-            raise ValueError(
-                f"a network's function returns (logits, features) or (logits, features, maps), got {describe(found)}"
-            )
-        logits, features, *maps = found
-        return ModelOutput(logits, features, tuple(maps[0]) if maps and maps[0] is not None else ())
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,11 +185,6 @@ def _check_images(images: jax.Array | np.ndarray, side: int | None) -> None:
         raise ValueError(
             f"this network takes images of {side} x {side} pixels, got {images.shape[1]} x {images.shape[2]}"
         )
-
-
-def prepare(images: jax.Array, mean: Any, std: Any) -> jax.Array:
-    """What a network takes: (n, H, W, 3) uint8 images normalised to float32, or as they are where it has no mean."""
-    return images if mean is None else normalize_images(images, mean, std)
 
 
 @partial(jax.jit, static_argnums=0)
