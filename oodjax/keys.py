@@ -17,7 +17,8 @@ FORWARD = (
     "data/loader.py",
     "data/preprocess.py",
     "forward.py",
-    "models/network.py",
+    "models/apply.py",
+    "models/normalize.py",
     "models/resnet.py",
     "models/vit.py",
 )
