@@ -91,8 +91,13 @@ class Devices:
             buffer[:] = np.frombuffer(text, np.uint8)
         return json.loads(bytes(np.asarray(multihost_utils.broadcast_one_to_all(buffer))))
 
-    def gather(self, value: int) -> list[int]:
-        """The whole numbers that the processes give, in their order."""
+    def gather(self, value: Any) -> list[Any]:
+        """The JSON values that the processes give, in their order."""
         if jax.process_count() == 1:
             return [value]
-        return [int(v) for v in np.ravel(multihost_utils.process_allgather(np.int32(value)))]
+        text = json.dumps(value).encode()
+        sizes = np.ravel(multihost_utils.process_allgather(np.int32(len(text))))
+        buffer = np.zeros(sizes.max(), np.uint8)
+        buffer[: len(text)] = np.frombuffer(text, np.uint8)
+        rows = np.asarray(multihost_utils.process_allgather(buffer)).reshape(len(sizes), -1)
+        return [json.loads(bytes(row[:size])) for row, size in zip(rows, sizes, strict=True)]

@@ -115,6 +115,7 @@ class Engine:
         for fleet in memory.fleets(self.study, self.devices, with_passes, reads):
             self._passes(fleet, todo)
         self._score([model for model in self.study.models if todo[model.name].scores], todo)
+        self.counts = Counts.total(Counts(**counts) for counts in self.devices.gather(dataclasses.asdict(self.counts)))
 
     def _make_models(self) -> None:
         missing = [model for model in self.study.models if model.facts() is None]

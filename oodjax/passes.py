@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -34,6 +34,17 @@ class Counts:
     forwards: int = 0
     odin_passes: int = 0
     bad: list[tuple[str, str]] = field(default_factory=list)
+
+    @classmethod
+    def total(cls, parts: Iterable[Counts]) -> Counts:
+        """What several processes did together."""
+        whole = cls()
+        for part in parts:
+            whole.decoded += part.decoded
+            whole.forwards += part.forwards
+            whole.odin_passes += part.odin_passes
+            whole.bad += part.bad
+        return whole
 
 
 @dataclass(frozen=True)

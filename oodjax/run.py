@@ -320,4 +320,6 @@ def _manifest(job: Job, engine: Engine, tables: Tables, stages: list[dict[str, A
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    from oodjax.hosts import leave_after
+
+    leave_after(main)
