@@ -71,8 +71,10 @@ def save(folder: str | Path, thing: Detector | Monitor) -> None:
     checkpoint.save_arrays(Path(folder), filled, first, facts)
 
 
-def load(folder: str | Path) -> Detector | Monitor:
-    """What `save` kept: it scores bit for bit as before, on the same device with the same versions.
+def load(folder: str | Path) -> Any:
+    """The `Detector` or `Monitor` that `save` kept.
+
+    On the same kind of device, with the same versions, it scores bit for bit as before.
 
     Raises:
       CheckpointError: a ValueError that says what does not fit: nothing of `save` is there, the schema is of a later

@@ -56,7 +56,7 @@ def check_detector(method: Method | str, **options: Any) -> None:
         _check_programs(det, test, scores, options)
         with tempfile.TemporaryDirectory() as folder:
             save(Path(folder) / "saved", det)
-            again = np.asarray(load(Path(folder) / "saved").score(test))  # type: ignore[union-attr]
+            again = np.asarray(load(Path(folder) / "saved").score(test))
         _require(np.array_equal(again, scores), who, "save and load", "the scores are not bit for bit the same after")
         same = jax.tree.map(np.array_equal, before, (train, val, test))
         _require(all(jax.tree.leaves(same)), who, "inputs", "fit or score changed the arrays it was given")

@@ -16,7 +16,10 @@ ROOT = Path(__file__).resolve().parent.parent
 BROUGHT = """
 import numpy as np
 images = np.zeros((2, 224, 224, 3), np.uint8)
+labels = np.zeros(2, int)
+held_out = new = images
 paths = ["a.jpg"]
+network = __import__("oodjax").Network.from_function(lambda x: (x, x), (images, images))
 """
 RIGHT = """
 import jax
