@@ -11,9 +11,11 @@ import pandas as pd
 import pytest
 from image_files import save
 
-from oodjax import Head, Network, metrics
+from oodjax import Head, Network, metrics, zoo
+from oodjax.data.preprocess import cut
 from oodjax.data.sources import source_of
 from oodjax.detectors import METHODS
+from oodjax.models import ResNetConfig, checkpoint, initialize
 from oodjax.run import main
 
 CLASSES = "abc"
@@ -120,8 +122,6 @@ def listing(out):
 
 def logits_of(path):
     """The network of the module on PIL's crops, in float64."""
-    from oodjax.data.preprocess import cut
-
     rng = np.random.default_rng(7)
     mix, kernel = rng.normal(size=(3, 6)), rng.normal(size=(6, 3))
     source = source_of(str(path))
@@ -160,6 +160,7 @@ def test_a_network_with_maps_runs_gram_and_ats(here, tmp_path, capsys):
     assert "left out: gram" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lacking", ["id-val", "ood-val"])
 def test_without_a_validation_set_defaults_are_used_and_said(lacking, here, tmp_path, capsys):
     asked = ("msp", "tempscale", "knn")
@@ -177,6 +178,7 @@ def test_without_a_validation_set_defaults_are_used_and_said(lacking, here, tmp_
         assert "left out: tempscale: it is fitted to the ID validation set, and there is none" in printed
 
 
+@pytest.mark.slow
 def test_without_training_images_those_run_that_need_none(here, tmp_path, capsys):
     assert main([*options(tmp_path, **{"id-train": None}), "--detectors", "msp", "knn", "mds"]) == 0
     assert list(pd.read_csv(tmp_path / "results.csv").detector.unique()) == ["msp"]
@@ -228,6 +230,33 @@ def test_a_file_names_several_models_relative_to_itself(photos, tmp_path, monkey
     assert "left out: ats of first: it reads maps" in capsys.readouterr().out
     assert listing(tmp_path / "out")["decoded_images"] == 30 + 15 + 9 + 18 + 9 + 9  # once for both models
     sys.modules.pop("own_networks", None)
+
+
+def save_checkpoint(folder):
+    """What the converters write, of a network that is small enough for a test."""
+    model = initialize(ResNetConfig.study(len(CLASSES)), 5)
+    shapes = {name: list(array.shape) for name, array in checkpoint.flat_arrays(model).items()}
+    facts = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4], "resize": 18, "crop": 16}
+    checkpoint.save(folder, model, architecture="resnet50", layout="torchvision-resnet50", shapes=shapes, **facts)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_and_a_network_share_each_decoded_image_at_two_sizes(here, tmp_path):
+    save_checkpoint(here / "checkpoints" / "small")
+    text = STUDY.partition("[models.second]")[0] + '[models.small]\ncheckpoint = "checkpoints/small"\n'
+    assert main([str(write_study(here, text)), "--detectors", "mls", "--out", str(tmp_path)]) == 0
+    assert listing(tmp_path)["decoded_images"] == 15 + 9 + 18 + 9 + 9  # no training set: mls reads none
+    results = pd.read_csv(tmp_path / "results.csv").set_index(["model", "dataset"])
+    loaded = zoo.load(here / "checkpoints" / "small")
+
+    def mls(name):
+        source = source_of(str(here / name))
+        return np.asarray(loaded(np.stack([cut(source.open(i), 18, 16) for i in range(len(source))])).logits).max(1)
+
+    for name in ("foxes", "planes"):
+        assert results.auroc["small", name] == pytest.approx(metrics.auroc(mls("test"), mls(name)), abs=1e-9)
+        first = metrics.auroc(logits_of(here / "test").max(1), logits_of(here / name).max(1))
+        assert results.auroc["first", name] == pytest.approx(first, abs=1e-9)
 
 
 def refused(arguments, capsys):

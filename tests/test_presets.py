@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import imagenet_folder
 import numpy as np
 import pandas as pd
 import pytest
@@ -93,6 +94,55 @@ def test_training_images_are_read_at_one_size_in_order(tmp_path):
     np.testing.assert_array_equal(in_memory(image_set, Geometry(32, 32), batch_size=3), expected)
 
 
+# ImageNet; `test_imagenet_study` runs it.
+
+
+@pytest.fixture
+def miniature(tmp_path):
+    """OpenOOD's layout, and a folder with something that looks like a checkpoint."""
+    imagenet_folder.make(tmp_path / "data")
+    (tmp_path / "checkpoints" / "mine").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "mine" / "manifest.json").write_text("{}", encoding="utf-8")
+    return tmp_path
+
+
+MISSING = {
+    "no data": ({"--data": None}, ["--data DATA", "--checkpoints FOLDER"]),
+    "no checkpoints": ({"--checkpoints": None}, ["--checkpoints FOLDER"]),
+    "no such data": ({"--data": "nowhere"}, ["--data: no such folder", "nowhere"]),
+    "no such checkpoints": ({"--checkpoints": "nowhere"}, ["--checkpoints", "nowhere is not a folder"]),
+    "empty checkpoints": ({"--checkpoints": "data"}, ["--checkpoints", "holds no checkpoint", "converters"]),
+    "one checkpoint": ({"--checkpoints": "checkpoints/mine"}, ["--checkpoints", "is a checkpoint itself"]),
+    "no converted checkpoint": ({}, ["checkpoints/mine", "manifest"]),
+}
+
+
+@pytest.mark.parametrize("changed, named", MISSING.values(), ids=MISSING)
+def test_what_imagenet_needs_is_said_in_one_line(changed, named, miniature, capsys):
+    places = {"--data": "data", "--checkpoints": "checkpoints", **changed}
+    words = [word for flag, place in places.items() if place for word in (flag, miniature / place)]
+    error = refused(["imagenet", *words, "--out", miniature / "out"], capsys)
+    assert [word for word in named if word not in error] == [], error
+    assert not (miniature / "out").exists()
+
+
+def test_sets_that_are_missing_are_named_at_once_with_the_way_to_leave_them_out(miniature, capsys):
+    (miniature / "data" / "benchmark_imglist" / "imagenet" / "test_ninco.txt").unlink()
+    (miniature / "data" / "mnist" / "t10k-images-idx3-ubyte").unlink()
+    words = ["imagenet", "--data", miniature / "data", "--checkpoints", miniature / "checkpoints"]
+    error = refused([*words, "--out", miniature / "out"], capsys)
+    for word in (
+        "lacks 2 of 12 sets",
+        "ninco (no list",
+        "test_ninco.txt",
+        "mnist (no mnist/t10k",
+        "--datasets ssb_hard",
+    ):
+        assert word in error
+    error = refused([*words, "--datasets", "ssb_hard,textures", "--out", miniature / "out"], capsys)
+    assert "of 12 sets" not in error and "checkpoints/mine" in error  # the next thing that is wrong
+
+
 # Unreadable images, other pixels, contents and images in two sets: a small network on folders.
 
 MODULE = """
@@ -169,6 +219,7 @@ def test_a_narrower_run_says_of_the_whole_what_is_finished(folders, tmp_path):
         assert after[name] == before[name], name
 
 
+@pytest.mark.slow
 def test_sets_of_tensorflow_datasets_are_named_by_words(folders, prepared, tmp_path, capsys):
     words = [*folders, "--data", str(prepared), "--ood", "digits=tfds:mnist:test:far", "--detectors", "mls"]
     assert main(words) == 0
@@ -187,6 +238,7 @@ def test_sets_of_tensorflow_datasets_are_named_by_words(folders, prepared, tmp_p
     assert "id_val has images of class 9, but the model model has 2 classes" in error
 
 
+@pytest.mark.slow
 def test_fast_pixels_are_other_pixels_and_named_in_the_manifest(folders, tmp_path):
     """Images 5 times as tall as wide: there the one step takes the axes in another order."""
     for i in range(7):
@@ -204,6 +256,7 @@ def test_fast_pixels_are_other_pixels_and_named_in_the_manifest(folders, tmp_pat
     assert 0 < difference.max() < 2 / 50 * 2.5  # one level of each colour, through the head
 
 
+@pytest.mark.slow
 def test_contents_decide_what_is_current_where_that_is_asked_for(folders, tmp_path):
     """Another image under the same name and of the same size in bytes."""
     path = tmp_path / "wolves" / "0.bmp"
@@ -237,6 +290,7 @@ def test_an_image_in_two_sets_is_a_warning_and_a_whole_set_an_error(folders, tmp
     assert "ood_val (ood_val) and foxes (ood_test) are the same 7 images" in error and not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_recipe_that_diverges_is_one_line_and_the_others_are_kept(tmp_path, capsys, monkeypatch):
     from oodjax.training.recipes import RECIPES, Recipe
 

@@ -25,7 +25,7 @@ def study(options: Options) -> Study:
     try:
         asked = {s.name: s for s in imagenet.load(options.data, options.datasets, options=reading)}
     except imagenet.DataError as error:
-        raise StudyError(str(error)) from error
+        raise StudyError(f"--data: {error}") from error
     # Sets that are not asked for belong to the study where they are there: their results stay in the tables.
     found = [asked.get(entry.name) or imagenet.look(entry, options.data, reading) for entry in imagenet.ENTRIES]
     sets = tuple(s for s in found if isinstance(s, ImageSet))
