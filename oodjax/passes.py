@@ -112,6 +112,7 @@ def run_pass(
 
     Raises:
       BadImage: an image cannot be read and the study does not skip it.
+      StudyError: no image can be read; logits are not the head's of the features.
     """
     try:
         _go_through(study, devices, image_set, tasks, counts, advance)
@@ -129,9 +130,10 @@ def _go_through(
 ) -> None:  # fmt: skip
     prepared = [(task, devices.replicate((pixels_of(task.member.network), odin_axes(task.points)))) for task in tasks]
     geometries = tuple(dict.fromkeys(task.member.geometry for task in tasks))
-    first = min(task.first for task in tasks)
+    first, readable = min(task.first for task in tasks), 0
     for batch in _stream(study, devices, image_set, geometries, counts, first):
         rows = int(batch.host.mask.sum())
+        readable += rows
         for task, (pixels, axes) in prepared:
             if batch.number < task.first:  # a run was killed between the snapshots of two models
                 continue
@@ -147,6 +149,9 @@ def _go_through(
                 temperatures, noises = task.points
                 counts.odin_passes += rows * len(temperatures) * (1 + len(noises))
         advance(rows)
+    if not first and not sum(devices.gather(readable)):
+        reasons = f": {': '.join(counts.bad[-1])}" if counts.bad else ""
+        raise StudyError(f"none of the {image_set.count} images of {image_set.name} can be read{reasons}")
 
 
 def _stream(

@@ -238,6 +238,13 @@ def test_sets_of_tensorflow_datasets_are_named_by_words(folders, prepared, tmp_p
     assert "id_val has images of class 9, but the model model has 2 classes" in error
 
 
+def test_a_set_without_a_readable_image_is_refused(folders, tmp_path, capsys):
+    for path in (tmp_path / "foxes").iterdir():
+        truncate(path)
+    error = refused([*folders, "--on-bad-image", "skip", "--detectors", "mls"], capsys)
+    assert "none of the 7 images of foxes can be read: foxes/" in error
+
+
 @pytest.mark.slow
 def test_fast_pixels_are_other_pixels_and_named_in_the_manifest(folders, tmp_path):
     """Images 5 times as tall as wide: there the one step takes the axes in another order."""
