@@ -172,7 +172,7 @@ FAULTS = {
         "at least one feature map",
     ),
     "another head": (lambda n, m: wrong_head(m), "differ from head"),
-    "four values": (lambda n, m: oodjax.extract(lambda x: (x, x, x, x), IMAGES), "got 4 values"),
+    "four values": (lambda n, m: oodjax.extract(lambda x: (x, x, x, x), IMAGES), "got 4 of them"),
 }
 
 

@@ -225,3 +225,12 @@ def test_a_thin_image_takes_bounded_memory(tmp_path: Path) -> None:
     place = (row + 0.5) * 8000 / 2048000 - 0.5
     expected = np.interp(place, np.arange(8000), picture(0, 8000, 1)[:, 0, 0])
     np.testing.assert_allclose(np.array(eval(column)), expected, atol=1)
+
+
+def test_without_resize_or_crop_an_image_stays_as_it_is():
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    np.testing.assert_array_equal(preprocess(image, None, None), pixels)
+    np.testing.assert_array_equal(
+        preprocess(image, None, 5), pixels[2:7, 4:9]
+    )  # the margin of 3.5 goes to the even side

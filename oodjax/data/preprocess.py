@@ -112,14 +112,17 @@ def cut(image: Image.Image | np.ndarray, resize: int | None, crop: int | None, f
 
 
 def preprocess(
-    source: str | Path | bytes | Image.Image, resize: int = RESIZE, crop: int = CROP, fast: bool = False
+    source: str | Path | bytes | Image.Image,
+    resize: int | None = RESIZE,
+    crop: int | None = CROP,
+    fast: bool = False,
 ) -> np.ndarray:
     """One image as the network's input; normalisation belongs to the checkpoint and happens on the device.
 
     Args:
       source: path, encoded bytes or a PIL image.
-      resize: length of the shorter side before cropping.
-      crop: side of the square that is kept.
+      resize: length of the shorter side before cropping; None: no resizing.
+      crop: side of the square that is kept; None: all of it, at its own size.
       fast: see `cut`.
 
     Returns:
@@ -129,7 +132,7 @@ def preprocess(
       ValueError: `crop` exceeds `resize`.
       BadImage: the image cannot be read.
     """
-    if crop > resize:
+    if crop is not None and resize is not None and crop > resize:
         raise ValueError(f"crop must not exceed resize, got crop {crop} and resize {resize}")
     return cut(to_rgb(source) if isinstance(source, Image.Image) else decode(source), resize, crop, fast)
 

@@ -36,9 +36,8 @@ class FunctionApply:
     def __call__(self, state: Any, images: jax.Array) -> ModelOutput:
         found = self.function(state, images) if self.takes_state else self.function(images)
         if not isinstance(found, (tuple, list)) or len(found) not in (2, 3):
-            raise ValueError(
-                f"a network's function returns (logits, features) or (logits, features, maps), got {describe(found)}"
-            )
+            got = f"{len(found)} of them" if isinstance(found, (tuple, list)) else describe(found)
+            raise ValueError(f"a network's function returns (logits, features) or (logits, features, maps), got {got}")
         logits, features, *maps = found
         return ModelOutput(logits, features, tuple(maps[0]) if maps and maps[0] is not None else ())
 
