@@ -230,7 +230,7 @@ def test_a_thin_image_takes_bounded_memory(tmp_path: Path) -> None:
 def test_without_resize_or_crop_an_image_stays_as_it_is():
     pixels = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
     image = Image.fromarray(pixels)
-    np.testing.assert_array_equal(preprocess(image, None, None), pixels)
+    np.testing.assert_array_equal(pp.preprocess(image, None, None), pixels)
     np.testing.assert_array_equal(
-        preprocess(image, None, 5), pixels[2:7, 4:9]
+        pp.preprocess(image, None, 5), pixels[2:7, 4:9]
     )  # the margin of 3.5 goes to the even side
