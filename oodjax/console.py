@@ -14,6 +14,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from oodjax.detectors import Note
+    from oodjax.execute import Todo
     from oodjax.plan import Plan
     from oodjax.results import Tables
     from oodjax.study import Study
@@ -90,13 +91,7 @@ def print_plan(console: Console, study: Study, found: Plan, lines: list[str]) ->
     for name in ("model", "category", "missing"):
         table.add_column(name, no_wrap=name != "missing")
     for model in study.models:
-        todo = found.todo[model.name]
-        missing = [
-            *(["statistics"] if todo.statistics else []),
-            *([f"outputs on {', '.join(sets)}"] if (sets := [s for s, a in todo.arrays.items() if a]) else []),
-            *([f"scores of {', '.join(todo.scores)}"] if todo.scores else []),
-        ]
-        table.add_row(model.name, model.category, "everything" if todo.train else "; ".join(missing) or "nothing")
+        table.add_row(model.name, model.category, _missing(study, found.todo[model.name]))
     console.print(table)
     say(console, f"finished: {len(found.finished)} of {len(study.models)} models")
     say(console, f"to decode: {found.decoded:,} images, for {found.fleet} model{'s' * (found.fleet > 1)} at a time")
@@ -106,6 +101,20 @@ def print_plan(console: Console, study: Study, found: Plan, lines: list[str]) ->
     say(console, f"disk: {_size(found.disk_bytes)} when all is kept")
     for line in lines:
         say(console, f"smaller: {line}")
+
+
+def _missing(study: Study, todo: Todo) -> str:
+    """What is missing of a model, in words."""
+    sets, all_sets = [name for name, arrays in todo.arrays.items() if arrays], (*study.validations, *study.tests)
+    outputs = f"all {len(all_sets)} sets" if len(sets) == len(all_sets) else ", ".join(sets)
+    scores = f"all {len(todo.scores)} detectors" if len(todo.scores) == len(study.detectors) else ", ".join(todo.scores)
+    parts = [
+        *(["its training"] if todo.train else []),
+        *(["statistics"] if todo.statistics else []),
+        *([f"outputs on {outputs}"] if sets else []),
+        *([f"scores of {scores}"] if todo.scores else []),
+    ]
+    return "; ".join(parts) or "nothing"
 
 
 def print_tables(console: Console, tables: Tables) -> None:

@@ -67,27 +67,36 @@ def plan(engine: Engine) -> Plan:
             odin_passes += count * odin.get(name, 0) * sum("odin" in arrays for arrays in passing)
     shapes = [model.head_shape() for model in study.models]
     images = sum(s.count for s in study.sets if s is not study.train)
-    bank = 0 if study.train is None else study.train.count
     sums = [memory.sums_bytes(shape, reads) for shape in shapes]
     weights = [model.weight_bytes() for model in study.models]
     return Plan(
         todo, decoded, forwards, odin_passes, min(size, len(study.models)),
         device_bytes=sum(sorted((w + s for w, s in zip(weights, sums, strict=True)), reverse=True)[:size]),
         host_bytes=2 * max(sums, default=0),
-        disk_bytes=sum(
-            memory.bank_bytes(shape, bank, study.bank_fraction, reads) + memory.outputs_bytes(shape, images) + kept
-            for shape, kept in zip(shapes, sums, strict=True)
-        ),
+        disk_bytes=_bank_bytes(study, study.bank_fraction)
+        + sum(memory.outputs_bytes(shape, images) + kept for shape, kept in zip(shapes, sums, strict=True)),
     )  # fmt: skip
+
+
+def _bank_bytes(study: Study, fraction: float) -> int:
+    """Of all models' feature banks on disk."""
+    if study.train is None:
+        return 0
+    reads, images = detectors.reads(study.detectors), study.train.count
+    return sum(memory.bank_bytes(model.head_shape(), images, fraction, reads) for model in study.models)
 
 
 def smaller(study: Study, found: Plan) -> list[str]:
     """How to make a study smaller, a line each."""
     lines = []
-    if study.train is not None and study.bank_fraction == 1.0 and "features" in detectors.reads(study.detectors):
+    if study.bank_fraction == 1.0 and _bank_bytes(study, 0.1) < _bank_bytes(study, 1.0):
         lines.append("--bank-fraction 0.1 keeps a tenth of the training features (KNN and NNGuide search those)")
     if found.fleet > 1:
-        lines.append(f"--fleet {max(1, found.fleet // 2)} halves the device's memory, and decodes each set twice")
+        half, models = max(1, found.fleet // 2), len(study.models)
+        lines.append(
+            f"--fleet {half} holds {half} models on the device instead of {found.fleet}, and decodes each set "
+            f"{-(-models // half)} times instead of {-(-models // found.fleet)}"
+        )
     if found.odin_passes > found.forwards:
         lines.append("--detectors without odin saves most of the passes")
     return lines

@@ -7,9 +7,10 @@ import dataclasses
 import jax
 import pytest
 from flax import nnx
-from studies import Ran, small
+from studies import Ran, Untrained, small
 
 from oodjax import detectors, memory
+from oodjax.console import _missing
 from oodjax.data import imagenet
 from oodjax.models import ResNetConfig
 from oodjax.models.resnet import abstract
@@ -69,6 +70,8 @@ def test_a_rest_is_planned_after_a_narrower_run(tmp_path):
     made = Ran(study, tmp_path)
     found, engine = plan(made.engine()), made.run()
     assert (found.decoded, found.forwards) == (engine.counts.decoded, engine.counts.forwards)
+    words = [_missing(study, found.todo[name]) for name in ("model0", "model1")]
+    assert words == ["statistics; outputs on all 5 sets; scores of all 2 detectors", "statistics; scores of knn"]
     images, train = sum(s.count for s in study.sets), study.train.count
     assert (found.decoded, found.forwards) == (images, images + train)  # of the second model the training set is left
 
@@ -77,21 +80,30 @@ def test_a_plan_of_networks_that_are_not_trained_yet_counts_what_the_detectors_n
     out = tmp_path / "out"
     assert main(["digits", "--plan", "--models", "mixup", "--detectors", "msp", "--out", str(out)]) == 0
     printed = capsys.readouterr().out
-    assert "forward passes: 2,399, and 0 of ODIN's" in printed and "everything" in printed and "disk" in printed
+    assert "forward passes: 2,399, and 0 of ODIN's" in printed
+    assert "its training; outputs on all 11 sets; scores of all 1 detectors" in " ".join(printed.split())
     assert not out.exists()
     assert main(["digits", "--plan", "--models", "mixup", "--detectors", "odin,knn", "--out", str(out)]) == 0
     assert "forward passes: 3,260, and 8,868 of ODIN's" in capsys.readouterr().out  # 407 x 12 + 1,992 x 2
 
 
+class Wide(Untrained):
+    def head_shape(self):
+        return 50_000, 8
+
+
 def test_what_makes_a_study_smaller_makes_the_plan_smaller(tmp_path):
     study = small(4, detectors=("msp", "knn", "odin"))
+    assert "--bank-fraction" not in "\n".join(smaller(study, plan(Ran(study, tmp_path).engine())))  # as small as can be
+    study = dataclasses.replace(study, models=tuple(Wide(m.name, m.seed, m.mean, m.std) for m in study.models))
 
     def planned(**settings):
         return plan(Ran(dataclasses.replace(study, **settings), tmp_path).engine())
 
     found = planned()
     lines = "\n".join(smaller(study, found))
-    assert "--bank-fraction 0.1" in lines and "--fleet 2" in lines and "without odin" in lines
+    assert "--bank-fraction 0.1" in lines and "without odin" in lines
+    assert "--fleet 2 holds 2 models on the device instead of 4, and decodes each set 2 times instead of 1" in lines
     assert planned(bank_fraction=0.1).disk_bytes < found.disk_bytes
     halved = planned(fleet=2)
     assert (halved.device_bytes, halved.decoded) == (found.device_bytes / 2, 2 * found.decoded)
