@@ -54,7 +54,7 @@ def layer_means_key(outputs: str) -> str:
 
 def odin_key(outputs: str, points: Points) -> str:
     """Of ODIN's scores at these temperatures and noises."""
-    return key_of(outputs=outputs, points=points, code=package_code("odin.py"))
+    return key_of(outputs=outputs, points=points, code=package_code("odin.py", "softmax.py"))
 
 
 def statistics_key(study: Study, outputs: str) -> str:
@@ -62,7 +62,7 @@ def statistics_key(study: Study, outputs: str) -> str:
     return key_of(
         outputs=outputs,
         bank=[study.bank_fraction, study.seed],
-        code=package_code(*STATISTICS),
+        code=package_code(*STATISTICS, *(["percentiles.py"] if study.bank_fraction < 1 else [])),  # its histogram
         maps=package_code("taps.py"),
     )
 
@@ -80,14 +80,19 @@ _method_keys: dict[str, tuple[Method, str]] = {}
 
 
 def _method_key(method: Method) -> str:
-    version = getattr(method, "version", None)
-    if version is not None:
-        return key_of(version=version)
-    module = method.score.__module__
-    if module.startswith("oodjax."):  # the study's own: their files, and what these are built on
-        return key_of(code=package_code(module.removeprefix("oodjax.").replace(".", "/") + ".py", *SCORING))
+    ours = package_code(*SCORING)
+    if method.version is not None:
+        return key_of(version=method.version, code=ours)
     functions = {part: getattr(method, part) for part in METHOD_PARTS}
-    return key_of(parts={part: source_fingerprint(f) for part, f in functions.items() if f is not None})
+    return key_of(parts={part: _function_key(f) for part, f in functions.items() if f is not None}, code=ours)
+
+
+def _function_key(function: Any) -> str:
+    """Of the whole file of a function of the package, which few edits do not concern; else of its source."""
+    module = getattr(function, "__module__", None) or ""
+    if module.startswith("oodjax."):
+        return package_code(module.removeprefix("oodjax.").replace(".", "/") + ".py")
+    return source_fingerprint(function)
 
 
 def scores_key(name: str, options: Mapping[str, Any], reads: Sequence[str]) -> str:

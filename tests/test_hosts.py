@@ -115,7 +115,8 @@ def same_results(out: Path, alone: Path) -> None:
     scores, expected = arrays(out), arrays(alone)
     assert scores.keys() == expected.keys() and len(expected) == 2 * 3 * len(DETECTORS)
     for name, column in expected.items():
-        assert np.abs(scores[name] - column).max() <= 1e-5 * column.std(), name
+        step = np.spacing(np.abs(column).max())  # one of float32, where scores hardly differ from each other
+        assert np.abs(scores[name] - column).max() <= max(1e-5 * column.std(), step), name
 
 
 @pytest.mark.slow

@@ -46,6 +46,7 @@ class Method:
       note: (stats, options as asked) -> what `resolve` chooses otherwise than the study would, and why, or None.
       cap: options with what `limit` objects to lowered to what the problem carries, where the method allows that.
       score_many: (list of (params, options), outputs) -> (n, points): shares work between the points of a grid.
+      version: by which kept scores are found; change it with the functions. None finds them by the functions' source.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Method:
     note: Callable[[TrainStatistics, dict], str | None] | None = None
     cap: Callable[[TrainStatistics, Options], dict] | None = None
     score_many: Callable[..., jax.Array] | None = None
+    version: str | None = None
 
 
 METHODS: dict[str, Method] = {}
