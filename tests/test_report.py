@@ -298,3 +298,15 @@ def test_roc_curves_enclose_the_auroc(digits):
     }
     # the chords between 200 of the corners cut off less than the corners that are left out rise
     assert np.trapezoid(true, false) == pytest.approx(metrics.auroc(inside, outside), abs=2e-3 if digits > 1 else 1e-12)
+
+
+def test_facts_of_the_manifest_have_names_that_stand_alone():
+    manifest = {
+        "configuration": {"batch_size": 8, "fast_pixels": False, "searched": True, "models": ["a", "b"]},
+        "device": {"kind": "cpu", "count": 1},
+        "versions": {"jax": "0.10"},
+    }
+    assert page._provenance(manifest) == [
+        ("batch size", "8"), ("fast pixels", "no"), ("hyper-parameters searched", "yes"), ("models", "2: a, b"),
+        ("devices", "cpu"), ("number of devices", "1"), ("jax", "0.10"),
+    ]  # fmt: skip

@@ -28,6 +28,10 @@ _PX_PER_INCH = 96
 LISTING, MAKER = "report.json", "oodjax.report"
 # What run.json says of the last run alone: a run that finds everything finished leaves the report as it is.
 _LOOKS = (".html", ".css", ".js")
+_FACTS = {
+    ("device", "kind"): "devices", ("device", "count"): "number of devices", ("device", "cpus"): "processors of the host",
+    ("configuration", "searched"): "hyper-parameters searched",
+}  # fmt: skip
 _OF_ONE_RUN = ("asked", "stages", "decoded_images", "forward_passes", "odin_passes")
 
 
@@ -173,7 +177,9 @@ def _provenance(manifest: dict[str, Any]) -> list[tuple[str, str]]:
         content = manifest.get(part, {})
         for name, value in content.items():
             text = f"{len(value)}: {', '.join(map(str, value))}" if isinstance(value, list) else str(value)
-            facts.append((name.replace("_", " "), text))
+            facts.append(
+                (_FACTS.get((part, name), name.replace("_", " ")), {"True": "yes", "False": "no"}.get(text, text))
+            )
     return facts
 
 
