@@ -15,7 +15,7 @@ import report_folders
 from matplotlib.text import Text
 
 from oodjax import metrics
-from oodjax.report import ReportError, figures, write
+from oodjax.report import ReportError, figures, page, write
 from oodjax.report.__main__ import main
 from oodjax.report.data import load, paper
 from oodjax.report.figures_scores import roc_points

@@ -29,9 +29,11 @@ LISTING, MAKER = "report.json", "oodjax.report"
 # What run.json says of the last run alone: a run that finds everything finished leaves the report as it is.
 _LOOKS = (".html", ".css", ".js")
 _FACTS = {
-    ("device", "kind"): "devices", ("device", "count"): "number of devices", ("device", "cpus"): "processors of the host",
+    ("device", "kind"): "devices",
+    ("device", "count"): "number of devices",
+    ("device", "cpus"): "processors of the host",
     ("configuration", "searched"): "hyper-parameters searched",
-}  # fmt: skip
+}
 _OF_ONE_RUN = ("asked", "stages", "decoded_images", "forward_passes", "odin_passes")
 
 
