@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from unittest import mock
 
@@ -11,8 +17,11 @@ import tiny
 from interruptions import Killed, Moments, disk_full, run
 
 from oodjax import fold
+from oodjax.detectors import NAMES
 from oodjax.store import LOCK, PARTIAL
 
+HERE = Path(__file__).parent
+KILLS = 30
 TOTAL = sum(count for _, _, count, _ in tiny.SETS.values())
 UNIT = 2 * 32  # two batches of training after its last snapshot, or a set, which is no larger
 
@@ -146,3 +155,91 @@ def test_on_a_full_disk_nothing_half_written_stays_or_is_believed(straight, tmp_
         assert all(path.parent.parent.name == "statistics" for path in left)  # which a snapshot goes on with
         engine, lines = run(folder, Moments())
         assert content(folder) == whole and lines == []
+
+
+def environment(cache: Path) -> dict[str, str]:
+    """Of a process that finds this module's neighbours, and the programs that others have compiled."""
+    paths = [str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
+    compiled = {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **compiled}
+
+
+@pytest.mark.slow
+def test_sigkill_at_thirty_moments(tmp_path):
+    def once(folder: Path, last: int = 0) -> int:
+        command = [sys.executable, str(HERE / "interruptions.py"), str(folder), str(last), str(folder) + ".log"]
+        done = subprocess.run(command, env=environment(tmp_path / "cache"), capture_output=True, text=True)
+        assert done.returncode == (-signal.SIGKILL if last else 0), done.stderr
+        return 0 if last else int(done.stdout)
+
+    moments = once(tmp_path / "straight")
+    for i, last in enumerate(np.random.default_rng(3).integers(1, moments + 1, KILLS)):
+        folder = tmp_path / str(i)
+        once(folder, int(last))
+        once(folder)
+        assert content(folder) == content(tmp_path / "straight"), f"killed at moment {last}"
+        decoded = [int(line) for line in Path(f"{folder}.log").read_text().split()]
+        assert sum(decoded) <= TOTAL + UNIT
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory):
+    """A function that starts the command line on the tiny study."""
+    folder = tmp_path_factory.mktemp("files")
+    study, env = tiny.write_study(folder), environment(folder / "cache")
+
+    def start(out: Path, *options: str) -> subprocess.Popen:
+        line = [sys.executable, "-m", "oodjax.run", str(study), "--out", str(out), *options]
+        return subprocess.Popen(line, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    return start
+
+
+def finish(process: subprocess.Popen) -> tuple[int, str]:
+    _, error = process.communicate()
+    return process.returncode, error
+
+
+def until(process: subprocess.Popen, path: Path) -> None:
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_a_signal_is_one_line_and_the_same_command_goes_on(command, tmp_path):
+    options = ["--detectors", *tiny.DETECTORS]
+    assert finish(command(tmp_path / "straight", *options))[0] == 0
+    waits = {"statistics": signal.SIGTERM, "outputs": signal.SIGINT, "outputs/first/near": signal.SIGTERM}
+    for part, number in waits.items():
+        process = command(tmp_path / "out", *options)
+        until(process, tmp_path / "out" / "store" / part)
+        process.send_signal(number)
+        code, error = finish(process)
+        assert code == 128 + number and error.count("\n") == 1 and "the same command goes on" in error
+        assert not list((tmp_path / "out").rglob("*partial"))
+    assert finish(command(tmp_path / "out", *options)) == (0, "")
+    assert (tmp_path / "out" / "results.csv").read_bytes() == (tmp_path / "straight" / "results.csv").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_second_run_is_told_who_holds_the_folder(command, tmp_path):
+    first = command(tmp_path, "--detectors", "msp")
+    until(first, tmp_path / "store")
+    code, error = finish(command(tmp_path, "--detectors", "knn"))
+    assert code == 2 and error.count("\n") == 1 and f"process {first.pid} on " in error
+    assert finish(first)[0] == 0
+
+
+@pytest.mark.slow
+def test_a_narrower_rerun_leaves_the_whole_studys_tables(command, tmp_path):
+    assert finish(command(tmp_path, "--detectors", *tiny.DETECTORS))[0] == 0
+    tables = [(tmp_path / name).read_bytes() for name in ("results.csv", "models.csv")]
+    narrow = ["--detectors", "mds", "--models", "second", "--datasets", "far"]
+    assert finish(command(tmp_path, *narrow))[0] == 0
+    assert [(tmp_path / name).read_bytes() for name in ("results.csv", "models.csv")] == tables
+    run_json = json.loads((tmp_path / "run.json").read_text())
+    assert run_json["asked"] == {"models": ["second"], "detectors": ["mds"], "datasets": ["far"]}
+    assert run_json["configuration"]["detectors"] == [d for d in NAMES if d in tiny.DETECTORS]
+    assert run_json["configuration"]["models"] == ["first", "second"]
+    assert run_json["decoded_images"] == run_json["forward_passes"] == 0
