@@ -20,7 +20,7 @@ COUNTS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
 TPU_HOSTS = "TPU_WORKER_HOSTNAMES"
 BEAT_SECONDS = 1.0
 SILENT_SECONDS = 30.0  # a process that says nothing for so long is taken for dead
-SHUTDOWN_SECONDS = 3600
+FINISH_SECONDS = 24 * 3600
 ALIVE, ENDED = "oodjax/alive/", "oodjax/ended/"
 AGAIN = "the same command, started on every host, goes on from here"
 
@@ -46,10 +46,8 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
     import jax
 
     try:
-        jax.distributed.initialize(
-            coordinator, processes, process, shutdown_timeout_seconds=SHUTDOWN_SECONDS,
-            cluster_detection_method=None if coordinator is None else "deactivate",
-        )  # fmt: skip
+        detection = None if coordinator is None else "deactivate"
+        jax.distributed.initialize(coordinator, processes, process, cluster_detection_method=detection)
     except (RuntimeError, ValueError) as error:
         raise UsageError(f"the processes of this run did not find each other: {error}") from error
     _watching.append(_Watch())
@@ -78,7 +76,7 @@ def leave_after(main: Callable[[], int]) -> NoReturn:
         sys.stdout.flush()
         os._exit(code)  # without JAX's own end, which waits for the other processes
     if _watching:
-        _watching[0].stop()
+        _watching[0].finish()
     raise SystemExit(code)
 
 
@@ -111,6 +109,11 @@ class _Watch:
             return  # nobody is there to be told
         if not self._own:  # what was said goes with the first process
             time.sleep(5 * BEAT_SECONDS)
+
+    def finish(self) -> None:
+        """Returns when all are done: the first writes the tables and the report after the others' last work."""
+        self._client.wait_at_barrier("oodjax/finished", FINISH_SECONDS * 1000)
+        self.stop()
 
     def stop(self) -> None:
         self._stopped.set()

@@ -56,7 +56,9 @@ def images(tmp_path_factory):
     return tiny.write_study(folder), folder / "cache"
 
 
-def start(images, out: Path, processes: int = 1, devices: int = 1) -> list[subprocess.Popen]:
+def start(
+    images, out: Path, processes: int = 1, devices: int = 1, program: tuple[str, ...] = ("-m", "oodjax.run")
+) -> list[subprocess.Popen]:
     """The processes of one run."""
     study, cache = images
     with socket.socket() as free:
@@ -67,7 +69,7 @@ def start(images, out: Path, processes: int = 1, devices: int = 1) -> list[subpr
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
         "JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }  # fmt: skip
-    command = [sys.executable, "-m", "oodjax.run", str(study), "--out", str(out), "--detectors", *DETECTORS]
+    command = [sys.executable, *program, str(study), "--out", str(out), "--detectors", *DETECTORS]
     several = ["--coordinator", f"127.0.0.1:{port}", "--processes", str(processes), "--process"]
     return [
         subprocess.Popen(
@@ -125,7 +127,7 @@ def test_devices_and_processes_make_the_same_tables(processes, devices, images, 
     ended = end(start(images, tmp_path, processes, devices))
     assert [code for code, _ in ended] == [0] * processes, ended
     same_results(tmp_path, alone)
-    counts = ("decoded_images", "forward_passes", "odin_passes", "unreadable_images")
+    counts = ("decoded_images", "forward_passes", "odin_passes")
     ours, theirs = (json.loads((folder / "run.json").read_text()) for folder in (tmp_path, alone))
     assert [ours[name] for name in counts] == [theirs[name] for name in counts]
     assert not list(tmp_path.rglob("*partial")) and not list(tmp_path.rglob("host-*"))
@@ -157,6 +159,23 @@ def test_a_process_that_is_terminated_ends_the_other_with_one_line(victim, image
     assert [ended[victim][0], ended[1 - victim][0]] == [143, 1], ended
     assert ended[victim][1].splitlines()[-1].startswith("oodjax.run: terminated")
     assert f"process {victim} of this run has ended" in ended[1 - victim][1].splitlines()[-1]
+
+
+SLOW_REPORT = """
+import sys, time
+from oodjax import hosts, run
+hosts.SILENT_SECONDS = 3.0
+report = run._report
+run._report = lambda folder: (time.sleep(8), report(folder))
+sys.argv = ["oodjax.run", *sys.argv[1:]]
+hosts.leave_after(run.main)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_is_done_waits_for_the_one_that_writes_the_report(images, tmp_path):
+    run = start(images, tmp_path, 2, program=("-c", SLOW_REPORT))
+    assert [code for code, _ in end(run)] == [0, 0]
 
 
 @pytest.mark.slow
