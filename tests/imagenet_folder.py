@@ -22,14 +22,17 @@ LISTED = {
 }
 
 
-def make(data: Path, side: int = 60) -> Path:
-    """Writes the folder; ID images get labels 0 to 3, OOD images -1, sides are `side` to twice that."""
+def make(data: Path, side: int = 60, each: int = 12) -> Path:
+    """Writes the folder, `each` images a set and twice as many to train on.
+
+    ID images get labels 0 to 3, OOD images -1, sides are `side` to twice that.
+    """
     lists = data / "benchmark_imglist" / "imagenet"
     lists.mkdir(parents=True)
     seed = 0
     for name, (folder, pattern, count) in LISTED.items():
         lines = []
-        for i in range(count):
+        for i in range(count * each // 12):
             seed += 1
             mode, suffix = KINDS[seed % len(KINDS)]
             label = i % CLASSES if name.endswith("imagenet") else -1
@@ -40,7 +43,7 @@ def make(data: Path, side: int = 60) -> Path:
         (lists / f"{name}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     for place, name in enumerate(("mnist", "fashion_mnist")):
         (data / name).mkdir()
-        grey = np.stack([picture(1000 * (place + 1) + i, 28, 28)[..., 0] for i in range(12)])
+        grey = np.stack([picture(1000 * (place + 1) + i, 28, 28)[..., 0] for i in range(each)])
         header = bytes((0, 0, 8, 3)) + np.array(grey.shape, ">i4").tobytes()
         (data / name / "t10k-images-idx3-ubyte").write_bytes(header + grey.tobytes())
     return data
