@@ -63,12 +63,16 @@ def run(batch: int, repeats: int, precision: str = "float32", train: int = 256) 
     rivals = _torch_calls(np.asarray(images)) if precision == "float32" else {}
     timings = measure(plain, full, lambda: _taps(graphdef, state, images), *rivals.values(), repeats=repeats)
     found: dict[str, Any] = {
-        "precision": precision, "batch": batch, "images_per_second": batch / timings[0].median,
-        "bare": timings[0].as_dict(), "with_detectors": timings[1].as_dict(), "with_taps": timings[2].as_dict(),
+        "precision": precision,
+        "batch": batch,
+        "images_per_second": batch / timings[0].median,
+        "bare": timings[0].as_dict(),
+        "with_detectors": timings[1].as_dict(),
+        "with_taps": timings[2].as_dict(),
         "ratio_with_detectors": ratio(timings[1], timings[0]),
         "ratio_with_taps": ratio(timings[2], timings[0]),
         "grid_points": len(points),
-    }  # fmt: skip
+    }
     for name, timing in zip(rivals, timings[3:], strict=True):
         found[f"torch_{name}"] = timing.as_dict()
     if rivals:
@@ -101,10 +105,14 @@ def run_odin(batch: int, repeats: int, precision: str = "float32") -> dict[str, 
         repeats=repeats,
     )
     return {
-        "precision": precision, "batch": batch, "forward": timings[0].as_dict(), "point": timings[1].as_dict(),
-        "grid": timings[2].as_dict(), "forwards_per_point": ratio(timings[1], timings[0]),
+        "precision": precision,
+        "batch": batch,
+        "forward": timings[0].as_dict(),
+        "point": timings[1].as_dict(),
+        "grid": timings[2].as_dict(),
+        "forwards_per_point": ratio(timings[1], timings[0]),
         "forwards_per_grid": ratio(timings[2], timings[0]),
-    }  # fmt: skip
+    }
 
 
 def _taps(graphdef: Any, state: Any, images: jax.Array) -> Outputs:

@@ -27,8 +27,11 @@ def run(repeats: int = 5) -> dict[str, Any]:
     """Plain form / ours, of the time."""
     rng = np.random.default_rng(0)
     bank = np.maximum(rng.standard_normal((BANK, D), np.float32), 0)
-    return {"gram bounds": _bounds(rng, repeats), "percentiles": _percentiles(bank, repeats),
-            "knn grid": _knn(rng, bank, repeats)}  # fmt: skip
+    return {
+        "gram bounds": _bounds(rng, repeats),
+        "percentiles": _percentiles(bank, repeats),
+        "knn grid": _knn(rng, bank, repeats),
+    }
 
 
 def _bounds(rng: np.random.Generator, repeats: int) -> dict[str, Any]:

@@ -88,13 +88,25 @@ def _problem(few: Outputs, stats: TrainStatistics, gram_stats: TrainStatistics) 
     bounds = gram_stats.gram_predicted or (np.zeros((K, POWERS, 1)), np.zeros((K, POWERS, 1)))
     low, high = (np.where(np.isfinite(b), b, 0) for b in bounds)  # a class never predicted has none
     return Problem(
-        logits=few.logits, features=few.features,
+        logits=few.logits,
+        features=few.features,
         gram=few.gram if few.gram is not None else np.zeros((len(few), POWERS, 1)),
-        layer_means=few.layer_means, kernel=np.asarray(stats.head.kernel), bias=np.asarray(stats.head.bias),
-        bank=stats.features, bank_energies=stats.energies, class_means=stats.correct_means,
-        mean=stats.mean, within=stats.within_covariance, total=stats.total_covariance,
+        layer_means=few.layer_means,
+        kernel=np.asarray(stats.head.kernel),
+        bias=np.asarray(stats.head.bias),
+        bank=stats.features,
+        bank_energies=stats.energies,
+        class_means=stats.correct_means,
+        mean=stats.mean,
+        within=stats.within_covariance,
+        total=stats.total_covariance,
         templates=np.where(counts > 0, stats.softmax_sums / np.maximum(counts, 1), np.eye(K)),
-        gram_low=low, gram_high=high, layer_samples=stats.layer_means, temperature=1.0,
-        threshold=stats.activation_percentile(90), vim_origin=stats.spectrum.origin,
-        vim_basis=np.asarray(vim["basis"]), vim_alpha=float(vim["alpha"]),
-    )  # fmt: skip
+        gram_low=low,
+        gram_high=high,
+        layer_samples=stats.layer_means,
+        temperature=1.0,
+        threshold=stats.activation_percentile(90),
+        vim_origin=stats.spectrum.origin,
+        vim_basis=np.asarray(vim["basis"]),
+        vim_alpha=float(vim["alpha"]),
+    )

@@ -186,7 +186,25 @@ def gradnorm(p: Problem) -> np.ndarray:
 FORMS: dict[str, Callable[[Problem], np.ndarray]] = {
     f.__name__: f
     for f in (
-        msp, mls, ebo, tempscale, klm, gen, mds, rmds, knn, she, vim, ash, react, dice, scale, nnguide, fdbd, gram, ats,
+        msp,
+        mls,
+        ebo,
+        tempscale,
+        klm,
+        gen,
+        mds,
+        rmds,
+        knn,
+        she,
+        vim,
+        ash,
+        react,
+        dice,
+        scale,
+        nnguide,
+        fdbd,
+        gram,
+        ats,
         gradnorm,
     )
-}  # fmt: skip
+}

@@ -13,16 +13,36 @@ from converters.programs import Builder, Global, Placeholder, ProgramError, put
 
 MOST_AXES = 32
 _DTYPES: dict[str, Any] = {
-    "float64": np.float64, "float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16,
-    "complex64": np.complex64, "complex128": np.complex128, "bool": np.bool_, "uint8": np.uint8, "int8": np.int8,
-    "int16": np.int16, "int32": np.int32, "int64": np.int64, "uint16": np.uint16, "uint32": np.uint32,
+    "float64": np.float64,
+    "float32": np.float32,
+    "float16": np.float16,
+    "bfloat16": ml_dtypes.bfloat16,
+    "complex64": np.complex64,
+    "complex128": np.complex128,
+    "bool": np.bool_,
+    "uint8": np.uint8,
+    "int8": np.int8,
+    "int16": np.int16,
+    "int32": np.int32,
+    "int64": np.int64,
+    "uint16": np.uint16,
+    "uint32": np.uint32,
     "uint64": np.uint64,
-}  # fmt: skip
+}
 _STORAGES = {
-    "Double": "float64", "Float": "float32", "Half": "float16", "BFloat16": "bfloat16", "ComplexFloat": "complex64",
-    "ComplexDouble": "complex128", "Bool": "bool", "Byte": "uint8", "Char": "int8", "Short": "int16", "Int": "int32",
+    "Double": "float64",
+    "Float": "float32",
+    "Half": "float16",
+    "BFloat16": "bfloat16",
+    "ComplexFloat": "complex64",
+    "ComplexDouble": "complex128",
+    "Bool": "bool",
+    "Byte": "uint8",
+    "Char": "int8",
+    "Short": "int16",
+    "Int": "int32",
     "Long": "int64",
-}  # fmt: skip
+}
 _UNTYPED = "torch.storage UntypedStorage"
 
 

@@ -78,9 +78,7 @@ def init(
         shape = (k, *outputs.gram.shape[1:])
         empty = jnp.full(shape, jnp.inf, jnp.float32), jnp.full(shape, -jnp.inf, jnp.float32)
         fields |= {"gram_predicted": empty, "gram_labelled": empty}
-    return Accumulator(
-        kept / jnp.maximum(count, 1.0), counts, counts, counts, jnp.zeros(2, jnp.float32), **fields
-    )  # fmt: skip
+    return Accumulator(kept / jnp.maximum(count, 1.0), counts, counts, counts, jnp.zeros(2, jnp.float32), **fields)
 
 
 def update(state: Accumulator, outputs: Outputs, mask: Bool[jax.Array, " n"]) -> Accumulator:
@@ -141,9 +139,7 @@ step = jax.jit(update, donate_argnums=0)
 # Over a mesh
 
 
-def _start_sharded(
-    outputs: Outputs, mask: jax.Array, mesh: Mesh, needs: frozenset[str] | None = None
-) -> Accumulator:  # fmt: skip
+def _start_sharded(outputs: Outputs, mask: jax.Array, mesh: Mesh, needs: frozenset[str] | None = None) -> Accumulator:
     """`init` on every device of the mesh, the rows of the batch shared out among them; one origin for all."""
 
     def one(outputs: Outputs, mask: jax.Array) -> Accumulator:

@@ -166,9 +166,16 @@ class Engine:
             shapes = self._shapes(member, train, fields, NOTHING)
             layers = shapes.layer_means.shape[1] if shapes.layer_means is not None else 0
             fold = Fold(
-                self.study, self.devices, self.store, shelf.statistics_group, shelf.statistics_key, needs,
-                (shapes.features.shape[1], shapes.logits.shape[1]), layers, f"{member.name} on {train.name}",
-            )  # fmt: skip
+                self.study,
+                self.devices,
+                self.store,
+                shelf.statistics_group,
+                shelf.statistics_key,
+                needs,
+                (shapes.features.shape[1], shapes.logits.shape[1]),
+                layers,
+                f"{member.name} on {train.name}",
+            )
             tasks.append(Task(member, fields, NOTHING, fold, fold.resumed))
         with self._stage(train, len(tasks)) as advance:
             run_pass(self.study, self.devices, train, tasks, self.counts, advance)
@@ -183,9 +190,14 @@ class Engine:
         return {name: self.devices.replicate(points) for name, points in found.items()}
 
     def _keep_pass(
-        self, image_set: ImageSet, members: dict[str, Member], shelves: dict[str, Shelf],
-        fitted: dict[str, dict[str, tuple[Detector, ...]]], points: dict[str, Points | None], todo: dict[str, Todo],
-    ) -> None:  # fmt: skip
+        self,
+        image_set: ImageSet,
+        members: dict[str, Member],
+        shelves: dict[str, Shelf],
+        fitted: dict[str, dict[str, tuple[Detector, ...]]],
+        points: dict[str, Points | None],
+        todo: dict[str, Todo],
+    ) -> None:
         tasks = []
         for name, member in members.items():
             shelf, axes = shelves[name], points[name]

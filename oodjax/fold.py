@@ -40,13 +40,26 @@ class Fold:
     """
 
     def __init__(
-        self, study: Study, devices: Devices, store: Store, group: str, key: str, needs: frozenset[str],
-        head_shape: tuple[int, int], layers: int, who: str,
-    ):  # fmt: skip
+        self,
+        study: Study,
+        devices: Devices,
+        store: Store,
+        group: str,
+        key: str,
+        needs: frozenset[str],
+        head_shape: tuple[int, int],
+        layers: int,
+        who: str,
+    ):
         assert study.train is not None
         self._devices, self._store, self._group, self._key, self._needs, self._who = (
-            devices, store, group, key, needs, who,
-        )  # fmt: skip
+            devices,
+            store,
+            group,
+            key,
+            needs,
+            who,
+        )
         self._own_group = f"{group}/host-{devices.host[0]}"
         self._saved = time.monotonic()
         self._last: tuple[Outputs, Batch] | None = None

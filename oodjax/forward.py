@@ -22,9 +22,14 @@ Points = tuple[tuple[float, ...], tuple[float, ...]]
 
 @partial(jax.jit, static_argnames=("apply", "needs", "mesh"))
 def forward(
-    apply: Apply, needs: frozenset[str], mesh: Mesh, state: Any, images: jax.Array, pixels: tuple[Any, Any, Any],
+    apply: Apply,
+    needs: frozenset[str],
+    mesh: Mesh,
+    state: Any,
+    images: jax.Array,
+    pixels: tuple[Any, Any, Any],
     odin_axes: tuple[jax.Array, jax.Array],
-) -> Outputs:  # fmt: skip
+) -> Outputs:
     """One forward pass, with what `needs` names beside logits and features.
 
     Each device works on its own samples: nothing moves between them.
@@ -43,16 +48,23 @@ def forward(
 
     everywhere, split = PartitionSpec(), PartitionSpec(AXIS)
     program = jax.shard_map(
-        partial(on_device, apply, needs), mesh=mesh, in_specs=(everywhere, split, everywhere, everywhere),
-        out_specs=split, check_vma=False,
-    )  # fmt: skip
+        partial(on_device, apply, needs),
+        mesh=mesh,
+        in_specs=(everywhere, split, everywhere, everywhere),
+        out_specs=split,
+        check_vma=False,
+    )
     return program(state, images, pixels, odin_axes)
 
 
 def on_device(
-    apply: Apply, needs: frozenset[str], state: Any, images: jax.Array, pixels: tuple[Any, Any, Any],
+    apply: Apply,
+    needs: frozenset[str],
+    state: Any,
+    images: jax.Array,
+    pixels: tuple[Any, Any, Any],
     odin_axes: tuple[jax.Array, jax.Array],
-) -> Outputs:  # fmt: skip
+) -> Outputs:
     """`forward` on one device; to be traced inside a program."""
     mean, std, pixel_std = pixels
     x = prepare(images, mean, std)

@@ -101,9 +101,13 @@ class Outputs:
         odin: ArrayLike | None = None,
     ) -> None:
         given = {
-            "logits": logits, "features": features, "labels": labels, "gram": gram, "layer_means": layer_means,
+            "logits": logits,
+            "features": features,
+            "labels": labels,
+            "gram": gram,
+            "layer_means": layer_means,
             "odin": odin,
-        }  # fmt: skip
+        }
         lengths = {}
         for name, value in given.items():
             if value is not None or name in ("logits", "features"):

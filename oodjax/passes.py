@@ -105,9 +105,13 @@ class Task:
 
 
 def run_pass(
-    study: Study, devices: Devices, image_set: ImageSet, tasks: Sequence[Task], counts: Counts,
+    study: Study,
+    devices: Devices,
+    image_set: ImageSet,
+    tasks: Sequence[Task],
+    counts: Counts,
     advance: Callable[[int], None],
-) -> None:  # fmt: skip
+) -> None:
     """One pass over a set for every task; batches that all of them have done are not read.
 
     Raises:
@@ -125,9 +129,13 @@ def run_pass(
 
 
 def _go_through(
-    study: Study, devices: Devices, image_set: ImageSet, tasks: Sequence[Task], counts: Counts,
+    study: Study,
+    devices: Devices,
+    image_set: ImageSet,
+    tasks: Sequence[Task],
+    counts: Counts,
     advance: Callable[[int], None],
-) -> None:  # fmt: skip
+) -> None:
     prepared = [(task, devices.replicate((pixels_of(task.member.network), odin_axes(task.points)))) for task in tasks]
     geometries = tuple(dict.fromkeys(task.member.geometry for task in tasks))
     first, readable = min(task.first for task in tasks), 0
@@ -159,9 +167,13 @@ def _stream(
 ) -> Iterator[Shared]:
     """The batches of a set on the devices; the next is read and sent while the caller works on one."""
     loader = load(
-        image_set.source, devices.rows(study.batch_size), geometries=geometries, host=devices.host, start=first,
+        image_set.source,
+        devices.rows(study.batch_size),
+        geometries=geometries,
+        host=devices.host,
+        start=first,
         on_bad=study.on_bad_image,
-    )  # fmt: skip
+    )
     ready: Shared | None = None
     for number, batch in enumerate(loader, first):
         counts.decoded += int((batch.index >= 0).sum())
@@ -179,9 +191,13 @@ class Keep:
     """Keeps outputs of a set in the store: arrays by name, and the scores of detectors that are scored in the pass."""
 
     def __init__(
-        self, devices: Devices, writer: Writer, names: Sequence[str], in_pass: Mapping[str, tuple[Detector, ...]],
+        self,
+        devices: Devices,
+        writer: Writer,
+        names: Sequence[str],
+        in_pass: Mapping[str, tuple[Detector, ...]],
         who: str,
-    ):  # fmt: skip
+    ):
         self._devices, self._writer, self._names, self._in_pass, self._who = devices, writer, tuple(names), in_pass, who
         self._last: tuple[dict[str, jax.Array], Batch] | None = None
 

@@ -70,12 +70,16 @@ def plan(engine: Engine) -> Plan:
     sums = [memory.sums_bytes(shape, reads) for shape in shapes]
     weights = [model.weight_bytes() for model in study.models]
     return Plan(
-        todo, decoded, forwards, odin_passes, min(size, len(study.models)),
+        todo,
+        decoded,
+        forwards,
+        odin_passes,
+        min(size, len(study.models)),
         device_bytes=sum(sorted((w + s for w, s in zip(weights, sums, strict=True)), reverse=True)[:size]),
         host_bytes=2 * max(sums, default=0),
         disk_bytes=_bank_bytes(study, study.bank_fraction)
         + sum(memory.outputs_bytes(shape, images) + kept for shape, kept in zip(shapes, sums, strict=True)),
-    )  # fmt: skip
+    )
 
 
 def _bank_bytes(study: Study, fraction: float) -> int:

@@ -84,9 +84,13 @@ def tabulate(study: Study, store: Store) -> Tables:
                     }
                 )
             )
-    places = {kind: {name: i for i, name in enumerate(names)} for kind, names in (
-        ("model", [m.name for m in study.models]), ("detector", study.detectors),
-    )}  # fmt: skip
+    places = {
+        kind: {name: i for i, name in enumerate(names)}
+        for kind, names in (
+            ("model", [m.name for m in study.models]),
+            ("detector", study.detectors),
+        )
+    }
     results = pd.concat(rows, ignore_index=True).sort_values(
         ["model", "detector"], key=lambda column: column.map(places[column.name]), kind="stable", ignore_index=True
     )

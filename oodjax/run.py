@@ -149,14 +149,25 @@ def _prepare(options: argparse.Namespace) -> Job:
     folder = asked.get("out", Path("oodjax-results") / name)
     if options.fleet != "auto" and not (options.fleet.isdecimal() and int(options.fleet)):
         raise StudyError(f"--fleet must be auto or a whole number of at least 1, got {options.fleet!r}")
-    given = {k: asked[k] for k in ("data", "checkpoints", "model", "id_train", "id_val", "id_test", "ood_val", "root",
-                                   "batch_size") if k in asked}  # fmt: skip
+    given = {
+        k: asked[k]
+        for k in ("data", "checkpoints", "model", "id_train", "id_val", "id_test", "ood_val", "root", "batch_size")
+        if k in asked
+    }
     wanted = presets.Options(
-        folder=folder, seed=options.seed, precision=options.precision, bank_fraction=options.bank_fraction,
-        fast_pixels=options.fast_pixels, on_bad_image=options.on_bad_image, hash_content=options.hash_content,
-        fleet=0 if options.fleet == "auto" else int(options.fleet), datasets=chosen["datasets"],
-        file=Path(options.preset) if is_file else None, ood=tuple(asked.get("ood", ())), **given,
-    )  # fmt: skip
+        folder=folder,
+        seed=options.seed,
+        precision=options.precision,
+        bank_fraction=options.bank_fraction,
+        fast_pixels=options.fast_pixels,
+        on_bad_image=options.on_bad_image,
+        hash_content=options.hash_content,
+        fleet=0 if options.fleet == "auto" else int(options.fleet),
+        datasets=chosen["datasets"],
+        file=Path(options.preset) if is_file else None,
+        ood=tuple(asked.get("ood", ())),
+        **given,
+    )
     whole = presets.make("own" if is_file else name, wanted)
     part = whole.only(**chosen)
     if "batch_size" in given and given["batch_size"] > (largest := max(part.sets, key=lambda s: s.count)).count:
@@ -255,9 +266,11 @@ def _say_what_was_done(job: Job, engine: Engine, console: Console, seconds: floa
         say(console, f"left out: {len(images)} images of {name} that cannot be read: {shown}{more}")
     say(console, f"  {job.folder / 'report' / 'index.html'}: the report, opens in a browser")
     for name, what in (
-        ("results.csv", "one row per model, detector and set"), ("models.csv", "accuracy and ECE"),
-        ("run.json", "configuration, versions, data hashes"), ("store", "outputs, statistics and scores"),
-    ):  # fmt: skip
+        ("results.csv", "one row per model, detector and set"),
+        ("models.csv", "accuracy and ECE"),
+        ("run.json", "configuration, versions, data hashes"),
+        ("store", "outputs, statistics and scores"),
+    ):
         say(console, f"  {job.folder / name}: {what}")
 
 
@@ -297,11 +310,21 @@ def _manifest(job: Job, engine: Engine, tables: Tables, stages: list[dict[str, A
             "datasets": [s.name for s in job.asked.ood_tests],
         },
         "versions": {"oodjax": __version__, "python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
-        "device": {"kind": jax.devices()[0].device_kind, "count": jax.device_count(), "cpus": os.cpu_count(),
-                   "hosts": jax.process_count()},
+        "device": {
+            "kind": jax.devices()[0].device_kind,
+            "count": jax.device_count(),
+            "cpus": os.cpu_count(),
+            "hosts": jax.process_count(),
+        },
         "data": [
-            {"name": s.name, "role": s.role, "category": s.category, "count": s.count, "sha256": s.sha256,
-             "source": s.source.description}
+            {
+                "name": s.name,
+                "role": s.role,
+                "category": s.category,
+                "count": s.count,
+                "sha256": s.sha256,
+                "source": s.source.description,
+            }
             for s in study.sets
         ],
         "checkpoints": {name: found.get("weights") for name, found in facts.items()},
@@ -316,7 +339,7 @@ def _manifest(job: Job, engine: Engine, tables: Tables, stages: list[dict[str, A
         "images_left_out": unreadable(shelves.values()),
         "warnings": job.warnings,
         "stages": stages,
-    }  # fmt: skip
+    }
 
 
 if __name__ == "__main__":

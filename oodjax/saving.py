@@ -145,9 +145,12 @@ def _detector_facts(det: Detector, arrays: dict[str, np.ndarray]) -> dict[str, A
     if det.reference is not None:
         arrays[CALIBRATION] = np.asarray(det.reference.scores)
     return {
-        "name": det.name, "options": det.options, "widths": dict(det.widths), "params": params,
+        "name": det.name,
+        "options": det.options,
+        "widths": dict(det.widths),
+        "params": params,
         "tpr": None if det.reference is None else det.reference.tpr,
-    }  # fmt: skip
+    }
 
 
 def _detector(folder: Path, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> Detector:
@@ -221,13 +224,22 @@ def _network_facts(network: Network, arrays: dict[str, np.ndarray]) -> dict[str,
             "alone, oodjax.save(folder, monitor.detector), and make the monitor anew with Monitor(network, detector)"
         )
     arrays.update({f"network/{name}": array for name, array in checkpoint.flat_arrays(network.state).items()})
-    pixels = {name: None if v is None else [float(x) for x in v] for name, v in vars(network).items()
-              if name in ("mean", "std")}  # fmt: skip
+    pixels = {
+        name: None if v is None else [float(x) for x in v]
+        for name, v in vars(network).items()
+        if name in ("mean", "std")
+    }
     return {
-        "architecture": found[0], "config": dataclasses.asdict(model.config), "dtype": model.dtype, **pixels,
-        "resize": network.resize, "crop": network.crop, "fingerprint": network.fingerprint,
-        "has_maps": network.has_maps, "manifest": dict(network.manifest),
-    }  # fmt: skip
+        "architecture": found[0],
+        "config": dataclasses.asdict(model.config),
+        "dtype": model.dtype,
+        **pixels,
+        "resize": network.resize,
+        "crop": network.crop,
+        "fingerprint": network.fingerprint,
+        "has_maps": network.has_maps,
+        "manifest": dict(network.manifest),
+    }
 
 
 def _network(folder: Path, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> Network:
@@ -241,6 +253,14 @@ def _network(folder: Path, facts: dict[str, Any], arrays: dict[str, np.ndarray])
     mean, std = (None if facts[name] is None else np.asarray(facts[name], np.float32) for name in ("mean", "std"))
     head = Head(jnp.asarray(own["head/kernel"]), jnp.asarray(own["head/bias"]))
     return Network(
-        NnxApply(graphdef), state, head, mean, std, facts["resize"], facts["crop"], facts["fingerprint"],
-        facts["has_maps"], facts["manifest"],
-    )  # fmt: skip
+        NnxApply(graphdef),
+        state,
+        head,
+        mean,
+        std,
+        facts["resize"],
+        facts["crop"],
+        facts["fingerprint"],
+        facts["has_maps"],
+        facts["manifest"],
+    )

@@ -123,8 +123,11 @@ class Shelf:
         return detectors.reads(self.detectors) if self.study.train is not None else frozenset()
 
     def _statistics_arrays(self, held: Sequence[str]) -> list[str]:
-        rows = [n for n, f in (("features", "features"), ("energies", "features"), ("layer_means", "layer_means"))
-                if f in self.reads]  # fmt: skip
+        rows = [
+            n
+            for n, f in (("features", "features"), ("energies", "features"), ("layer_means", "layer_means"))
+            if f in self.reads
+        ]
         return [*held, *rows]
 
     def missing_statistics(self) -> bool:
@@ -144,8 +147,9 @@ class Shelf:
     def held_statistics(self) -> frozenset[str]:
         """The statistics that an earlier pass kept under this key."""
         held = set(self.store.value(self.statistics_group, "sums", self.statistics_key) or ())
-        rows = {n for n in ("features", "layer_means")
-                if self.store.has(self.statistics_group, {n: self.statistics_key})}  # fmt: skip
+        rows = {
+            n for n in ("features", "layer_means") if self.store.has(self.statistics_group, {n: self.statistics_key})
+        }
         sums = {name for name in SUMS if f"sums.{name}" in held}
         return frozenset(rows | sums | ({"gram"} if GRAM_SUMS[0] in held else set()))
 

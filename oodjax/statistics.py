@@ -79,9 +79,16 @@ class TrainStatistics:
 
     @classmethod
     def collect(
-        cls, batches: Outputs | Iterable[Outputs], head: Head, *, bank_fraction: float = 1.0, seed: int = 0,
-        block: int = BLOCK, needs: frozenset[str] | None = None, check_head: bool = True,
-    ) -> TrainStatistics:  # fmt: skip
+        cls,
+        batches: Outputs | Iterable[Outputs],
+        head: Head,
+        *,
+        bank_fraction: float = 1.0,
+        seed: int = 0,
+        block: int = BLOCK,
+        needs: frozenset[str] | None = None,
+        check_head: bool = True,
+    ) -> TrainStatistics:
         """Statistics of one `Outputs` or of an iterable of them, in one streaming sweep.
 
         Batches may differ in length: they are cut into blocks as long as the longest so far, the last padded and
@@ -130,9 +137,14 @@ class TrainStatistics:
 
     @classmethod
     def finalize(
-        cls, state: Accumulator, bank: BankBuilder | Bank, head: Head, *, mesh: Mesh | None = None,
+        cls,
+        state: Accumulator,
+        bank: BankBuilder | Bank,
+        head: Head,
+        *,
+        mesh: Mesh | None = None,
         room: int | None = None,
-    ) -> TrainStatistics:  # fmt: skip
+    ) -> TrainStatistics:
         """The statistics of what `state` (of one device, of a mesh, or merged on the host) and `bank` have seen."""
         rows = bank.build() if isinstance(bank, BankBuilder) else bank
         head = Head(jnp.asarray(head.kernel, jnp.float32), jnp.asarray(head.bias, jnp.float32))

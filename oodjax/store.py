@@ -217,9 +217,7 @@ class Store:
             self._told.add(line)
             self.warn(line)
 
-    def _record_more(
-        self, group: str, added: Mapping[str, dict[str, Any]], drop: Collection[str]
-    ) -> Collection[str]:  # fmt: skip
+    def _record_more(self, group: str, added: Mapping[str, dict[str, Any]], drop: Collection[str]) -> Collection[str]:
         """Replaces the record; returns the files that the former one named."""
         before = self._entries(group)
         entries = {**{name: entry for name, entry in before.items() if name not in drop}, **added}

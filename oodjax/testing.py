@@ -45,8 +45,12 @@ def check_detector(method: Method | str, **options: Any) -> None:
     """
     with _registered(method) as found:
         who = found.name
-        _require(bool((found.score.__doc__ or "").strip()) or found.score_many is not None, who, "docstring",
-                 "its score function says neither formula nor source")  # fmt: skip
+        _require(
+            bool((found.score.__doc__ or "").strip()) or found.score_many is not None,
+            who,
+            "docstring",
+            "its score function says neither formula nor source",
+        )
         train, val, test, head = problem(signed=False)
         before = jax.tree.map(np.copy, (train, val, test))
         stats = TrainStatistics.collect(train, head)

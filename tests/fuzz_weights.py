@@ -41,14 +41,32 @@ canary.ring = lambda *arguments: RANG.append(arguments)  # type: ignore[attr-def
 sys.modules["canary"] = canary
 
 SNIPPETS = [
-    b"ccanary\nring\n)R", b"ccanary\nring\n(K\x01tR0", b"(K\x01icanary\nring\n", b"ccanary\nring\n)\x81}b",
-    b"\x8c\x06canary\x8c\x04ring\x93)R", b"cbuiltins\neval\n" + text("__import__('canary').ring()") + b"\x85R",
-    *(bytes([code]) for code in b"021(t}]useaRbQN.\x85\x86\x87\x8f\x90\x91\x94"), b"r" + b"\xff" * 4, b"p99999999999\n",
-    b"h\x00", b"j\xff\xff\xff\x00", b"\x8e" + b"\xff" * 8, b"X\xff\xff\xff\x7f", b"\x95" + b"\xff" * 8, b"\x80\x05",
-    b"\x96" + b"\xff" * 7 + b"\x00", b"\x8b\xff\xff\xff\x7f", b"I" + b"9" * 5000 + b"\n", b"(" * 500, b"2\x86" * 200,
-    b"cbuiltins\nbytearray\n" + number(2**40) + b"\x85R", b"ctorch\nFloatStorage\n" + number(2**40) + b"\x85R",
-    tensor("0", (2**20, 2**20), length=6, stride=(0, 0)), tensor("1", (3,)), tensor("nowhere", (3,)),
-]  # fmt: skip
+    b"ccanary\nring\n)R",
+    b"ccanary\nring\n(K\x01tR0",
+    b"(K\x01icanary\nring\n",
+    b"ccanary\nring\n)\x81}b",
+    b"\x8c\x06canary\x8c\x04ring\x93)R",
+    b"cbuiltins\neval\n" + text("__import__('canary').ring()") + b"\x85R",
+    *(bytes([code]) for code in b"021(t}]useaRbQN.\x85\x86\x87\x8f\x90\x91\x94"),
+    b"r" + b"\xff" * 4,
+    b"p99999999999\n",
+    b"h\x00",
+    b"j\xff\xff\xff\x00",
+    b"\x8e" + b"\xff" * 8,
+    b"X\xff\xff\xff\x7f",
+    b"\x95" + b"\xff" * 8,
+    b"\x80\x05",
+    b"\x96" + b"\xff" * 7 + b"\x00",
+    b"\x8b\xff\xff\xff\x7f",
+    b"I" + b"9" * 5000 + b"\n",
+    b"(" * 500,
+    b"2\x86" * 200,
+    b"cbuiltins\nbytearray\n" + number(2**40) + b"\x85R",
+    b"ctorch\nFloatStorage\n" + number(2**40) + b"\x85R",
+    tensor("0", (2**20, 2**20), length=6, stride=(0, 0)),
+    tensor("1", (3,)),
+    tensor("nowhere", (3,)),
+]
 
 
 def flip(content: bytes, rng: np.random.Generator) -> bytes:
@@ -167,8 +185,15 @@ FAMILIES: dict[str, tuple[Mutation, ...]] = {
 def write(folder: Path) -> dict[str, Path]:
     """An honest file of each family; of the sharded one, the index."""
     a = torch.arange(24.0).reshape(4, 6)
-    state = {"a": a, "turned": a.t(), "column": a[:, 2], "bfloat16": a.bfloat16(), "whole": torch.tensor(7),
-             "parameter": torch.nn.Parameter(a + 1), "empty": torch.zeros(0, 3)}  # fmt: skip
+    state = {
+        "a": a,
+        "turned": a.t(),
+        "column": a[:, 2],
+        "bfloat16": a.bfloat16(),
+        "whole": torch.tensor(7),
+        "parameter": torch.nn.Parameter(a + 1),
+        "empty": torch.zeros(0, 3),
+    }
     paths = {name: folder / name / "x.pth" for name in ("zip", "legacy")}
     paths["safetensors"] = folder / "safetensors" / "x.safetensors"
     paths["sharded"] = folder / "sharded" / "model.safetensors.index.json"

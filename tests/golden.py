@@ -30,9 +30,13 @@ def maps(images: jax.Array) -> list[jax.Array]:
     for i, stride in enumerate(STRIDES):
         kernel = jnp.asarray(data()[f"w/conv{i}_w"].transpose(2, 3, 1, 0))
         x = jax.lax.conv_general_dilated(
-            x, kernel, (stride, stride), [(1, 1), (1, 1)], dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            x,
+            kernel,
+            (stride, stride),
+            [(1, 1), (1, 1)],
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
             precision="highest",
-        )  # fmt: skip
+        )
         x = jax.nn.relu(x + data()[f"w/conv{i}_b"][None, None, None])
         found.append(x)
     return found

@@ -378,7 +378,26 @@ def gradnorm(p):
 ORACLES = {
     f.__name__: f
     for f in (
-        msp, mls, ebo, odin, tempscale, klm, gen, mds, rmds, knn, she, vim, ash, react, dice, scale, nnguide, fdbd,
-        gram, ats, gradnorm,
+        msp,
+        mls,
+        ebo,
+        odin,
+        tempscale,
+        klm,
+        gen,
+        mds,
+        rmds,
+        knn,
+        she,
+        vim,
+        ash,
+        react,
+        dice,
+        scale,
+        nnguide,
+        fdbd,
+        gram,
+        ats,
+        gradnorm,
     )
-}  # fmt: skip
+}

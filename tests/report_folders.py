@@ -13,13 +13,38 @@ from oodjax.store import Store, key_of
 from oodjax.zoo import checkpoints
 
 DETECTORS = (
-    "msp", "mls", "ebo", "odin", "tempscale", "klm", "gen", "mds", "rmds", "knn", "she", "vim", "ash", "react", "dice",
-    "scale", "nnguide", "fdbd", "gram", "ats", "gradnorm",
-)  # fmt: skip
+    "msp",
+    "mls",
+    "ebo",
+    "odin",
+    "tempscale",
+    "klm",
+    "gen",
+    "mds",
+    "rmds",
+    "knn",
+    "she",
+    "vim",
+    "ash",
+    "react",
+    "dice",
+    "scale",
+    "nnguide",
+    "fdbd",
+    "gram",
+    "ats",
+    "gradnorm",
+)
 SETS = {
-    "held_out_digits": "near", "letters": "near", "china": "far", "flower": "far", "textures": "far",
-    "heat_cells": "extreme", "bars": "extreme", "unit_tests": "synthetic",
-}  # fmt: skip
+    "held_out_digits": "near",
+    "letters": "near",
+    "china": "far",
+    "flower": "far",
+    "textures": "far",
+    "heat_cells": "extreme",
+    "bars": "extreme",
+    "unit_tests": "synthetic",
+}
 SMALL_STUDY = {
     "baseline": "baseline",
     **{f"adversarial_l2_{e}": "adversarial" for e in ("0.5", "1.5", "3")},
@@ -33,18 +58,25 @@ PAPER_STUDY = {c.id: c.category for c in checkpoints() if c.arch == "resnet50"}
 
 
 def make(
-    folder: Path, models: dict[str, str] | None = None, detectors: tuple[str, ...] = DETECTORS,
-    sets: dict[str, str] | None = None, units: bool = False, seed: int = 0, preset: str = "invented",
-) -> Path:  # fmt: skip
+    folder: Path,
+    models: dict[str, str] | None = None,
+    detectors: tuple[str, ...] = DETECTORS,
+    sets: dict[str, str] | None = None,
+    units: bool = False,
+    seed: int = 0,
+    preset: str = "invented",
+) -> Path:
     """Writes results.csv, models.csv, run.json and, if asked, units; the folder is returned."""
     models, sets = models or SMALL_STUDY, sets or SETS
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     accuracy = {m: 0.97 if m == "baseline" else float(rng.uniform(0.82, 0.995)) for m in models}
     facts = pd.DataFrame(
-        [{"model": m, "category": c, "accuracy": accuracy[m], "ece": float(rng.uniform(0.01, 0.2))} for m, c in
-         models.items()]
-    )  # fmt: skip
+        [
+            {"model": m, "category": c, "accuracy": accuracy[m], "ece": float(rng.uniform(0.01, 0.2))}
+            for m, c in models.items()
+        ]
+    )
     facts.to_csv(folder / "models.csv", index=False)
     of_model = {m: rng.normal(0, 0.5) + 6 * (accuracy[m] - 0.9) for m in models}
     of_detector = {d: rng.normal(0, 0.5) for d in detectors}
@@ -62,9 +94,17 @@ def make(
     pd.DataFrame(rows, columns=[*names, *COLUMNS]).to_csv(folder / "results.csv", index=False)
     manifest = {
         "configuration": {"preset": preset, "seed": seed},
-        "data": [{"name": "id_test", "role": "id_test", "category": "id", "count": 360, "sha256": "0" * 64,
-                  "source": "numpy"}],
-    }  # fmt: skip
+        "data": [
+            {
+                "name": "id_test",
+                "role": "id_test",
+                "category": "id",
+                "count": 360,
+                "sha256": "0" * 64,
+                "source": "numpy",
+            }
+        ],
+    }
     if units:
         manifest |= _units(folder, list(models), detectors, list(sets), rng)
     (folder / "run.json").write_text(json.dumps(manifest))

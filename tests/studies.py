@@ -78,9 +78,12 @@ def small(models: int = 2, **settings) -> Study:
     """A study of `models` networks on 300 training images and 60 to 100 of each other set."""
     data = digits.load(0)
     sets = (
-        part(data.train, 300), part(data.id_val, 100), part(data.ood_val, 60), part(data.id_test, 100),
+        part(data.train, 300),
+        part(data.id_val, 100),
+        part(data.ood_val, 60),
+        part(data.id_test, 100),
         *(part(s, 60) for s in data.ood_tests if s.name in ("letters", "unit_tests")),
-    )  # fmt: skip
+    )
     members = tuple(Untrained(f"model{i}", i, data.mean, data.std) for i in range(models))
     return Study("small", sets, members, **{"batch_size": 64, **settings})
 

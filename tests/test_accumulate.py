@@ -92,9 +92,11 @@ def test_sums_by_their_definition():
 
 
 FIELDS = {name: {name} for name in accumulate.SUMS} | {
-    "second": {"second", "label_sums"}, "gram": {"gram_predicted", "gram_labelled"}, "features": set(),
+    "second": {"second", "label_sums"},
+    "gram": {"gram_predicted", "gram_labelled"},
+    "features": set(),
     "layer_means": set(),
-}  # fmt: skip
+}
 ALWAYS = {"origin", "label_counts", "predicted_counts", "correct_counts", "max_logit_sum"}
 
 

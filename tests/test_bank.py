@@ -121,9 +121,13 @@ def fits(name: str, points: list[dict], stats: TrainStatistics) -> list:
 
 @pytest.mark.parametrize(
     ("name", "points", "sweeps"),
-    [("react", detectors.grid("react"), 2), ("vim", [{"dim": d} for d in (3, 7, 12)], 1), ("mds", [{}], 0),
-     ("rmds", [{}], 0)],
-)  # fmt: skip
+    [
+        ("react", detectors.grid("react"), 2),
+        ("vim", [{"dim": d} for d in (3, 7, 12)], 1),
+        ("mds", [{}], 0),
+        ("rmds", [{}], 0),
+    ],
+)
 def test_all_points_of_a_method_read_the_bank_together(monkeypatch, name, points, sweeps):
     """And each learns what it learns alone."""
     monkeypatch.setattr("oodjax.moments.PRODUCTS", 0)  # as where there are many rows

@@ -164,14 +164,16 @@ FAULTS = {
     "nan": (lambda: detectors.create("mls").calibrate(with_nan()), ValueError, "mls: Outputs.logits holds 2 values"),
     "arrays": (lambda: detectors.create("mls").calibrate(np.ones((3, 2))), TypeError, "takes oodjax.Outputs"),
     "ood": (
-        lambda: detectors.create("mls").calibrate(a_few(labels=np.repeat([0, -1], 20))), ValueError,
+        lambda: detectors.create("mls").calibrate(a_few(labels=np.repeat([0, -1], 20))),
+        ValueError,
         "takes in-distribution samples, got 20 with the label -1",
     ),
     "another width": (
         lambda: detectors.create("mds").fit(oracles.stats()).calibrate(oracles.problem().val).predict(a_few()),
-        ValueError, r"features has shape \(n, 2\), in training it had \(n, 24\)",
+        ValueError,
+        r"features has shape \(n, 2\), in training it had \(n, 24\)",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("call", "kind", "words"), FAULTS.values(), ids=FAULTS)

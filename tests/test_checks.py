@@ -176,10 +176,16 @@ LABELS = np.array([0, 2, 1, 2])
 @pytest.mark.parametrize(
     "labels",
     [
-        LABELS.tolist(), LABELS.astype(np.uint8), LABELS.astype(">i2"), LABELS.astype(np.uint64),
-        LABELS.astype(np.float64), jnp.asarray(LABELS), pd.Series(LABELS), LABELS.astype(ml_dtypes.bfloat16),
+        LABELS.tolist(),
+        LABELS.astype(np.uint8),
+        LABELS.astype(">i2"),
+        LABELS.astype(np.uint64),
+        LABELS.astype(np.float64),
+        jnp.asarray(LABELS),
+        pd.Series(LABELS),
+        LABELS.astype(ml_dtypes.bfloat16),
     ],
-)  # fmt: skip
+)
 def test_whole_numbers_of_any_type_are_labels(labels):
     got = class_indices(labels, 3, "x")
     assert got.dtype == np.int64

@@ -94,9 +94,15 @@ def test_an_error_is_one_safe_line_whatever_it_holds(capsys):
 
 @pytest.mark.parametrize(
     "given, said",
-    [(["--out=--"], "--out needs a value"), (["--out", ""], "expected a folder"), (["--out="], "expected a folder"),
-     (["--names", ","], "expected names"), (["--names", ""], "expected names"), (["--names=--"], "needs a value")],
-)  # fmt: skip
+    [
+        (["--out=--"], "--out needs a value"),
+        (["--out", ""], "expected a folder"),
+        (["--out="], "expected a folder"),
+        (["--names", ","], "expected names"),
+        (["--names", ""], "expected names"),
+        (["--names=--"], "needs a value"),
+    ],
+)
 def test_empty_values_are_refused(given, said, capsys):
     command = Parser(prog="tool")
     command.add_argument("--out", type=folder)
@@ -113,12 +119,20 @@ def test_folders_that_cannot_be_written_are_named(tmp_path):
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     (tmp_path / "link").symlink_to(tmp_path)
     bad = {
-        "file": "file is not a folder", "file/below": "file is not a folder", "dangling": "link to .*nowhere, which",
-        "dangling/below": "link to .*nowhere, which", "loop": "a link to", "n" * 256: "longer than 255 bytes",
-        "é" * 128: "longer than 255 bytes", "a\\b": "backslash", "gs:": "address", "gs:/x": "address",
+        "file": "file is not a folder",
+        "file/below": "file is not a folder",
+        "dangling": "link to .*nowhere, which",
+        "dangling/below": "link to .*nowhere, which",
+        "loop": "a link to",
+        "n" * 256: "longer than 255 bytes",
+        "é" * 128: "longer than 255 bytes",
+        "a\\b": "backslash",
+        "gs:": "address",
+        "gs:/x": "address",
         "a[1]": "pattern",
-        "x\udcff": "not UTF-8", "/".join(["d" * 200] * 30): "too long",
-    }  # fmt: skip
+        "x\udcff": "not UTF-8",
+        "/".join(["d" * 200] * 30): "too long",
+    }
     for name, said in bad.items():
         with pytest.raises(UsageError, match=f"(?s)^cannot write to .*{said}.*name another"):
             check_folder(tmp_path / name, checkpoints=True)

@@ -124,9 +124,9 @@ def test_damage_after_conversion_is_noticed(converted: tuple[Path, Path], tmp_pa
         (b"<!DOCTYPE html><html>Quota exceeded</html>", "is a web page, not weights"),
         (b"\n<html>", "is a web page"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git-lfs pointer"),
-        (b"\x10\0\0\0\0\0\0\0{\"a\":", "damaged or truncated safetensors"),
+        (b'\x10\0\0\0\0\0\0\0{"a":', "damaged or truncated safetensors"),
     ],
-)  # fmt: skip
+)
 def test_what_is_not_weights(tmp_path: Path, capsys: pytest.CaptureFixture, content: bytes, message: str) -> None:
     (tmp_path / "file.safetensors").write_bytes(content)
     error = error_of(capsys, tmp_path / "file.safetensors", "--arch", ARCH, "--to", tmp_path / "to")
@@ -222,7 +222,7 @@ def test_the_list_into_a_pipe_that_closes() -> None:
         (["baseline", "--to", "full"], "full is not only a checkpoint of ours"),
         (["./file", "--layout", ARCH, "--to", "x[1]"], "cannot write to x[1]: Orbax"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_done_is_refused_before_the_source_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, arguments: list, message: str
 ) -> None:
@@ -258,9 +258,25 @@ def test_rewrites_keep_the_default_path_and_a_path_keeps_the_default_rewrites() 
 
 @pytest.mark.parametrize(
     "step",
-    ["", "x", "rename", "rename:", "rename:a", "rename:=b", "regex:a{N}={M}", "regex:a{N}.{N}=b", "regex:a{=b",
-     "regex:a{N}=b{N!r:>99}", "regex:a{N}=b{N.real}", "regex:{0}=b", "strip:a=b", "drop:", "drop-prefix", "rule:a=b"],
-)  # fmt: skip
+    [
+        "",
+        "x",
+        "rename",
+        "rename:",
+        "rename:a",
+        "rename:=b",
+        "regex:a{N}={M}",
+        "regex:a{N}.{N}=b",
+        "regex:a{=b",
+        "regex:a{N}=b{N!r:>99}",
+        "regex:a{N}=b{N.real}",
+        "regex:{0}=b",
+        "strip:a=b",
+        "drop:",
+        "drop-prefix",
+        "rule:a=b",
+    ],
+)
 def test_rewrites_that_cannot_be_read(step: str) -> None:
     if not step:
         assert command.envelope(None, step).rewrites == ()
@@ -299,11 +315,17 @@ def test_up_to_date_is_what_the_table_says_and_the_folder_holds(converted: tuple
 @pytest.mark.parametrize(
     "images",
     [
-        np.zeros((1, 8, 8, 3), np.float32), np.zeros((1, 8, 8, 3), np.uint16), np.zeros((1, 3, 8, 8), np.uint8),
-        np.zeros((8, 8, 3), np.uint8), np.zeros((1, 8, 8, 1), np.uint8), np.zeros((1, 8, 0, 3), np.uint8),
-        [[[[0, 0, 0]]]], "image.png", None,
+        np.zeros((1, 8, 8, 3), np.float32),
+        np.zeros((1, 8, 8, 3), np.uint16),
+        np.zeros((1, 3, 8, 8), np.uint8),
+        np.zeros((8, 8, 3), np.uint8),
+        np.zeros((1, 8, 8, 1), np.uint8),
+        np.zeros((1, 8, 0, 3), np.uint8),
+        [[[[0, 0, 0]]]],
+        "image.png",
+        None,
     ],
-)  # fmt: skip
+)
 def test_images_must_be_bytes_with_colours_last(converted: tuple[Path, Path], images: object) -> None:
     with pytest.raises(ValueError, match=r"images must be uint8 of shape \(n, height, width, 3\), got .* of shape"):
         LOADED(converted[1])(images)

@@ -155,8 +155,9 @@ def test_what_is_in_the_folder_under_one_of_its_names_is_not_fetched(tmp_path: P
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"weights")
     assert [path.name for path in fetch.fetch_checkpoint(zoo.get("dino"), tmp_path)] == [
-        "dino_resnet50_pretrain.pth", "dino_resnet50_linearweights.pth",
-    ]  # fmt: skip
+        "dino_resnet50_pretrain.pth",
+        "dino_resnet50_linearweights.pth",
+    ]
 
 
 INDEX = json.dumps({"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}).encode()

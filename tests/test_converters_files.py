@@ -45,20 +45,29 @@ def test_tensors_are_read_as_torch_lays_them_out(tmp_path: Path, legacy: bool) -
     )
     path = (write_legacy if legacy else write_zip)(tmp_path / "x.pth", program, SIX)
     assert values(path) == {
-        "whole": [[0, 1, 2], [3, 4, 5]], "turned": [[0, 3], [1, 4], [2, 5]], "column": [1, 4],
-        "repeated": [[5, 5], [5, 5]], "scalar": 4, "empty": [], "negative": [0, -1, -2, -3, -4, -5],
+        "whole": [[0, 1, 2], [3, 4, 5]],
+        "turned": [[0, 3], [1, 4], [2, 5]],
+        "column": [1, 4],
+        "repeated": [[5, 5], [5, 5]],
+        "scalar": 4,
+        "empty": [],
+        "negative": [0, -1, -2, -3, -4, -5],
         "parameter": [0, 1, 2, 3, 4, 5],
-    }  # fmt: skip
+    }
     assert files.read_file(path)[1] == ""
 
 
 def test_types_and_marks_keep_their_values(tmp_path: Path) -> None:
     storages = {
-        "Half": np.float16([1.5, -2]), "BFloat16": np.asarray([1.5, 3e38], ml_dtypes.bfloat16),
-        "Long": np.asarray([2**60, -1]), "ComplexFloat": np.complex64([1 + 2j, -3j]),
-    }  # fmt: skip
-    program = table(**{name: tensor(name, (2,), storage=name) for name in storages},
-                    conjugate=tensor("ComplexFloat", (2,), storage="ComplexFloat", marks="conj"))  # fmt: skip
+        "Half": np.float16([1.5, -2]),
+        "BFloat16": np.asarray([1.5, 3e38], ml_dtypes.bfloat16),
+        "Long": np.asarray([2**60, -1]),
+        "ComplexFloat": np.complex64([1 + 2j, -3j]),
+    }
+    program = table(
+        **{name: tensor(name, (2,), storage=name) for name in storages},
+        conjugate=tensor("ComplexFloat", (2,), storage="ComplexFloat", marks="conj"),
+    )
     content, _ = files.read_file(write_zip(tmp_path / "x.pth", program, storages))
     for name, expected in storages.items():
         assert content[name].dtype == expected.dtype and content[name].tobytes() == expected.tobytes()

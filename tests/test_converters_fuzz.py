@@ -23,8 +23,10 @@ def test_damaged_weights_give_exact_tensors_or_one_line(seed: int) -> None:
     path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
     found = subprocess.run(
         [sys.executable, TESTS / "fuzz_weights.py", str(seed), "2000"],
-        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
     assert found.returncode == 0, found.stderr[-2000:]
     result = json.loads(found.stdout.splitlines()[-1])
     assert result["broken"] == []

@@ -60,11 +60,16 @@ def test_every_problem_is_listed_at_once() -> None:
     with pytest.raises(converters.ConversionError) as error:
         map_arrays(state, find_layout(RESNET), SHAPES[RESNET])
     for text in (
-        "does not fit torchvision-resnet50", "no place for surprise.weight", "nothing fills head/bias",
-        "wrong shape: conv1.weight ((64, 3, 3, 3), not (64, 3, 7, 7))", "layer1.0.conv1.weight ((64, 64), a conv has",
-        "NaN or infinite values in bn1.weight", "not floating point: bn1.bias (int32)",
-        "negative variance in bn1.running_var", "nothing fills stages/3/2/expand/norm/mean",
-    ):  # fmt: skip
+        "does not fit torchvision-resnet50",
+        "no place for surprise.weight",
+        "nothing fills head/bias",
+        "wrong shape: conv1.weight ((64, 3, 3, 3), not (64, 3, 7, 7))",
+        "layer1.0.conv1.weight ((64, 64), a conv has",
+        "NaN or infinite values in bn1.weight",
+        "not floating point: bn1.bias (int32)",
+        "negative variance in bn1.running_var",
+        "nothing fills stages/3/2/expand/norm/mean",
+    ):
         assert text in str(error.value)
 
 

@@ -87,8 +87,13 @@ def test_a_payload_runs_nothing_and_the_tensors_are_read(tmp_path: Path, zipped:
     with dill_like() as kind:
         schedule = kind()
         schedule.step = 3
-        content = {"model": small(), "optimizer": [Payload(marker), Local()], "schedule": schedule,
-                   "amp": {Local(): np.float64(3)}, "more": OrderedDict(x=bytearray(b"x"), y={1, 2})}  # fmt: skip
+        content = {
+            "model": small(),
+            "optimizer": [Payload(marker), Local()],
+            "schedule": schedule,
+            "amp": {Local(): np.float64(3)},
+            "more": OrderedDict(x=bytearray(b"x"), y={1, 2}),
+        }
         torch.save(content, tmp_path / "x.ckpt", _use_new_zipfile_serialization=zipped)
     found, note = read_pickle(tmp_path / "x.ckpt")
     assert not marker.exists() and RAN == []
@@ -163,10 +168,13 @@ def test_damaged_and_foreign_files(tmp_path: Path) -> None:
         content = (tmp_path / f"{name}.pth").read_bytes()
         (tmp_path / f"{name}-cut.pth").write_bytes(content[: len(content) // 2])
     for name, message in (
-        ("good-cut.pth", "damaged or truncated"), ("old-cut.pth", "cannot be read"), ("script.pt", "TorchScript"),
-        ("other.zip", "none of torch's; unpack it"), ("text.pth", "is not a torch file"),
+        ("good-cut.pth", "damaged or truncated"),
+        ("old-cut.pth", "cannot be read"),
+        ("script.pt", "TorchScript"),
+        ("other.zip", "none of torch's; unpack it"),
+        ("text.pth", "is not a torch file"),
         ("tar.pth", "is not a torch file"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(ConversionError, match=message):
             read_pickle(tmp_path / name)
 
@@ -203,8 +211,22 @@ def test_torch_is_not_given_what_would_build_objects(tmp_path: Path) -> None:
         reference.read_file(tmp_path / "x.pth")
 
 
-FULL = ["at-l2-eps1", "autoaugment", "augmix", "ts-debiased", "opticsaugment", "prime", "diffusion-noise", "dino",
-        "swav", "simclrv2", "supcon", "vit-deit", "vit-augreg", "vit-mae"]  # fmt: skip
+FULL = [
+    "at-l2-eps1",
+    "autoaugment",
+    "augmix",
+    "ts-debiased",
+    "opticsaugment",
+    "prime",
+    "diffusion-noise",
+    "dino",
+    "swav",
+    "simclrv2",
+    "supcon",
+    "vit-deit",
+    "vit-augreg",
+    "vit-mae",
+]
 
 
 @pytest.mark.parametrize("name", FULL)

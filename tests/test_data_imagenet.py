@@ -73,10 +73,19 @@ def test_labels_in_an_ood_list_are_ignored(data):
 def test_published_counts(made):
     expected = {entry.name: entry.expected for entry in imagenet.ENTRIES}
     assert expected == {
-        "imagenet_train": 1281167, "imagenet_val": 5000, "imagenet_test": 45000, "openimage_o_val": 1763,
-        "ssb_hard": 49000, "ninco": 5879, "inaturalist": 10000, "textures": 5160, "openimage_o": 15869,
-        "mnist": 10000, "fashion_mnist": 10000, "unit_tests": 6800,
-    }  # fmt: skip
+        "imagenet_train": 1281167,
+        "imagenet_val": 5000,
+        "imagenet_test": 45000,
+        "openimage_o_val": 1763,
+        "ssb_hard": 49000,
+        "ninco": 5879,
+        "inaturalist": 10000,
+        "textures": 5160,
+        "openimage_o": 15869,
+        "mnist": 10000,
+        "fashion_mnist": 10000,
+        "unit_tests": 6800,
+    }
     assert by_name(made, options=Options())["unit_tests"].count == 6800
 
 

@@ -167,8 +167,14 @@ def test_a_right_folder_ends_with_zero(data, capsys):
     assert lines[-2] == "imagenet_train is compared with the other sets with --all only"
     code, lines = run(capsys, data, "--datasets", "ninco,mnist", "--all")
     assert code == 0 and [line.partition(":")[0] for line in lines] == [
-        "imagenet_train", "imagenet_val", "imagenet_test", "openimage_o_val", "ninco", "mnist", "all right",
-    ]  # fmt: skip
+        "imagenet_train",
+        "imagenet_val",
+        "imagenet_test",
+        "openimage_o_val",
+        "ninco",
+        "mnist",
+        "all right",
+    ]
 
 
 def test_problems_are_named_and_end_with_one(data, capsys):

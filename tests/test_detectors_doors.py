@@ -18,11 +18,18 @@ def refuses(match, error=(ValueError, TypeError)):
 
 def test_numpys_numbers_are_numbers():
     for name, options in (
-        ("knn", {"k": 5}), ("ash", {"percentile": 70}), ("gen", {"gamma": 0.5, "top_m": 3}), ("vim", {"dim": 4}),
-        ("fdbd", {"distance_as_normalizer": False}), ("gram", {"powers": (1, 2)}), ("nnguide", {"k": 3}),
-    ):  # fmt: skip
-        given = {key: np.asarray(value) if isinstance(value, tuple) else np.asarray(value)[()] for key, value in
-                 options.items()}  # fmt: skip
+        ("knn", {"k": 5}),
+        ("ash", {"percentile": 70}),
+        ("gen", {"gamma": 0.5, "top_m": 3}),
+        ("vim", {"dim": 4}),
+        ("fdbd", {"distance_as_normalizer": False}),
+        ("gram", {"powers": (1, 2)}),
+        ("nnguide", {"k": 3}),
+    ):
+        given = {
+            key: np.asarray(value) if isinstance(value, tuple) else np.asarray(value)[()]
+            for key, value in options.items()
+        }
         assert detectors.create(name, **given) == detectors.create(name, **options)
         assert hash(detectors.create(name, **given)) == hash(detectors.create(name, **options))
         assert detectors.create(name, **given).options == detectors.create(name, **options).options
@@ -32,12 +39,23 @@ def test_numpys_numbers_are_numbers():
 @pytest.mark.parametrize(
     ("name", "meant"),
     [
-        ("mahalanobis", "mds"), ("Mahalanobis", "mds"), ("energy", "ebo"), ("MaxLogit", "mls"), ("ViM", "vim"),
-        ("GradNorm", "gradnorm"), ("nn-guide", "nnguide"), ("relative_mahalanobis", "rmds"), ("softmax", "msp"),
-        ("temperature_scaling", "tempscale"), ("kl-matching", "klm"), ("raect", "react"), ("fdbdd", "fdbd"),
-        ("ASH-B", "ash"), ("generalized entropy", "gen"),
+        ("mahalanobis", "mds"),
+        ("Mahalanobis", "mds"),
+        ("energy", "ebo"),
+        ("MaxLogit", "mls"),
+        ("ViM", "vim"),
+        ("GradNorm", "gradnorm"),
+        ("nn-guide", "nnguide"),
+        ("relative_mahalanobis", "rmds"),
+        ("softmax", "msp"),
+        ("temperature_scaling", "tempscale"),
+        ("kl-matching", "klm"),
+        ("raect", "react"),
+        ("fdbdd", "fdbd"),
+        ("ASH-B", "ash"),
+        ("generalized entropy", "gen"),
     ],
-)  # fmt: skip
+)
 def test_other_names_and_near_misses_are_recognised(name, meant):
     for call in (detectors.create, detectors.grid):
         with refuses(rf"unknown detector '{name}'; there are: msp, .*gradnorm. Did you mean '{meant}'\?$", ValueError):

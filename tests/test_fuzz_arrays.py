@@ -132,8 +132,13 @@ def calls() -> dict[str, tuple[Callable, dict, dict]]:
 
 
 # Where another length is another, equally good question.
-FREE_LENGTH = {("odin", "images"), ("odin", "temperatures"), ("odin", "noises"), ("metrics", "id_scores"),
-               ("metrics", "ood_scores")}  # fmt: skip
+FREE_LENGTH = {
+    ("odin", "images"),
+    ("odin", "temperatures"),
+    ("odin", "noises"),
+    ("metrics", "id_scores"),
+    ("metrics", "ood_scores"),
+}
 
 
 @pytest.mark.parametrize("name", ["train", "score", "summarize", "odin", "metrics", "calibration"])
@@ -155,10 +160,37 @@ def test_damaged_arrays(name):
 
 
 JUNK = (
-    None, True, np.True_, -1, 0, 1, 3, 10**30, 2.5, float("nan"), float("inf"), "x", "1", b"1", (), (1,), [], [1, 2],
-    {}, {1: 2}, object(), np.int64(2), np.float32(0.5), np.array(2), np.array([1, 2]), 1j, lambda: 1, ..., slice(1),
+    None,
+    True,
+    np.True_,
+    -1,
+    0,
+    1,
+    3,
+    10**30,
+    2.5,
+    float("nan"),
+    float("inf"),
+    "x",
+    "1",
+    b"1",
+    (),
+    (1,),
+    [],
+    [1, 2],
+    {},
+    {1: 2},
+    object(),
+    np.int64(2),
+    np.float32(0.5),
+    np.array(2),
+    np.array([1, 2]),
+    1j,
+    lambda: 1,
+    ...,
+    slice(1),
     "two-sided",
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("name", detectors.NAMES)
@@ -190,12 +222,20 @@ def test_junk_in_place_of_arguments():
         (Head, {"kernel": p.head.kernel, "bias": p.head.bias}),
         (p.head, {"features": p.test.features}),
         (oodjax.summarize, {"feature_maps": (np.ones((2, 3, 4)),), "powers": 2}),
-        (oodjax.odin_scores, {"apply_fn": lambda x: x[:, 0, 0], "images": np.ones((2, 3, 3, 3)), "temperatures": (1,),
-                              "noises": (0.1,), "input_std": (1.0, 1.0, 1.0)}),
+        (
+            oodjax.odin_scores,
+            {
+                "apply_fn": lambda x: x[:, 0, 0],
+                "images": np.ones((2, 3, 3, 3)),
+                "temperatures": (1,),
+                "noises": (0.1,),
+                "input_std": (1.0, 1.0, 1.0),
+            },
+        ),
         (metrics.auroc, {"id_scores": [1.0, 2.0], "ood_scores": [0.5]}),
         (metrics.ece, {"logits": np.ones((2, 3)), "labels": [0, 1], "bins": 3}),
         (metrics.evaluate, {"id_scores": [1.0, 2.0], "ood_scores": [0.5], "correct": [True, False]}),
-    ]  # fmt: skip
+    ]
     for door, arguments in doors:
         for name in arguments:
             for value in JUNK:

@@ -198,15 +198,38 @@ def test_any_bad_arguments_of_a_run_give_one_line(tmp_path, seed, capsys, monkey
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").write_text("precious")
     good = {
-        "--out": ["out", "new/deep"], "--models": ["baseline"], "--detectors": ["knn"], "--datasets": ["letters"],
-        "--seed": ["0"], "--precision": ["bfloat16"], "--batch-size": ["64"], "--fleet": ["auto", "2"],
-        "--bank-fraction": ["0.5"], "--on-bad-image": ["skip"], "--data": ["."], "--checkpoints": ["."],
-        "--model": ["digits:load"], "--id-train": ["."], "--id-test": ["mine"], "--ood": ["a=mine:far"],
+        "--out": ["out", "new/deep"],
+        "--models": ["baseline"],
+        "--detectors": ["knn"],
+        "--datasets": ["letters"],
+        "--seed": ["0"],
+        "--precision": ["bfloat16"],
+        "--batch-size": ["64"],
+        "--fleet": ["auto", "2"],
+        "--bank-fraction": ["0.5"],
+        "--on-bad-image": ["skip"],
+        "--data": ["."],
+        "--checkpoints": ["."],
+        "--model": ["digits:load"],
+        "--id-train": ["."],
+        "--id-test": ["mine"],
+        "--ood": ["a=mine:far"],
         "--root": ["."],
-    }  # fmt: skip
-    bad = [["--out", "mine"], ["--out=mine/below"], ["--models=resnet"], ["--detectors", "knn,odn"], ["--seed", "-1"],
-           ["--batch-size", "0"], ["--batch-size=99999999999999999999"], ["--precision", "int4"], ["--datasets", ","],
-           ["--banana"], ["--out", "n" * 300], ["--out=--"]]  # fmt: skip
+    }
+    bad = [
+        ["--out", "mine"],
+        ["--out=mine/below"],
+        ["--models=resnet"],
+        ["--detectors", "knn,odn"],
+        ["--seed", "-1"],
+        ["--batch-size", "0"],
+        ["--batch-size=99999999999999999999"],
+        ["--precision", "int4"],
+        ["--datasets", ","],
+        ["--banana"],
+        ["--out", "n" * 300],
+        ["--out=--"],
+    ]
     rng = random.Random(seed)
     preset = rng.choice([[], [], ["digits"], ["own"], ["imagenet"], ["mine.toml"], [rng.choice(ODD)]])
     given = [*arguments(rng, list(good), good), *rng.choice(bad)]

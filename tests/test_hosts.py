@@ -38,9 +38,15 @@ def test_what_does_not_describe_a_process_is_named(given, named):
 
 
 @pytest.mark.parametrize(
-    "variables, several", [({}, False), ({"SLURM_NTASKS": "1"}, False), ({"SLURM_NTASKS": "2"}, True),
-                           ({"OMPI_COMM_WORLD_SIZE": "4"}, True), ({"SLURM_NTASKS": "x"}, False)]
-)  # fmt: skip
+    "variables, several",
+    [
+        ({}, False),
+        ({"SLURM_NTASKS": "1"}, False),
+        ({"SLURM_NTASKS": "2"}, True),
+        ({"OMPI_COMM_WORLD_SIZE": "4"}, True),
+        ({"SLURM_NTASKS": "x"}, False),
+    ],
+)
 def test_a_cluster_is_known_by_how_many_processes_it_says(variables, several, monkeypatch):
     for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "TPU_WORKER_HOSTNAMES"):
         monkeypatch.delenv(name, raising=False)
@@ -65,19 +71,26 @@ def start(
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {
-        **os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu",
+        **os.environ,
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
-        "JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }  # fmt: skip
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
     command = [sys.executable, *program, str(study), "--out", str(out), "--detectors", *DETECTORS]
     several = ["--coordinator", f"127.0.0.1:{port}", "--processes", str(processes), "--process"]
     return [
         subprocess.Popen(
-            [*command, *([*several, str(i)] if processes > 1 else [])], env=environment, text=True,
-            cwd=Path(__file__).parent.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            [*command, *([*several, str(i)] if processes > 1 else [])],
+            env=environment,
+            text=True,
+            cwd=Path(__file__).parent.parent,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         for i in range(processes)
-    ]  # fmt: skip
+    ]
 
 
 def end(run: list[subprocess.Popen], timeout: float | None = None) -> list[tuple[int, str]]:

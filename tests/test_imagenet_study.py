@@ -105,7 +105,10 @@ def test_every_checkpoint_detector_and_set_is_in_the_tables(study):
     results = study.results()
     assert list(results.model.unique()) == list(RESIZE)  # the zoo's order
     assert dict(zip(results.model, results.model_category, strict=True)) == {
-        "baseline": "baseline", "at-l2-eps3": "adversarial", "vit-mae": "vit"}  # fmt: skip
+        "baseline": "baseline",
+        "at-l2-eps3": "adversarial",
+        "vit-mae": "vit",
+    }
     assert len(results) == len(RESIZE) * len(DETECTORS) * len(imagenet.DATASETS)
     assert set(results.dataset) == set(imagenet.DATASETS) and set(results.detector) == set(DETECTORS)
     assert (results.n_id == EACH).all() and (results.n_ood == EACH).all()
@@ -137,8 +140,11 @@ def reference(study: Study, model: str, image_set) -> np.ndarray:
 
 def scores(logits: np.ndarray) -> dict[str, np.ndarray]:
     exponentials = np.exp(logits)
-    return {"msp": (exponentials / exponentials.sum(1, keepdims=True)).max(1), "mls": logits.max(1),
-            "ebo": np.log(exponentials.sum(1))}  # fmt: skip
+    return {
+        "msp": (exponentials / exponentials.sum(1, keepdims=True)).max(1),
+        "mls": logits.max(1),
+        "ebo": np.log(exponentials.sum(1)),
+    }
 
 
 @pytest.mark.parametrize("model", ["baseline", "at-l2-eps3"])

@@ -119,8 +119,13 @@ def flip(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:200] + b"x" + path.read_bytes()[201:])
 
 
-HARMS = {"gone": (Path.unlink, "features"), "truncated": (cut, "energies"), "flipped": (flip, "features"),
-         "flipped means": (flip, "layer_means"), "flipped marks": (flip, "seen")}  # fmt: skip
+HARMS = {
+    "gone": (Path.unlink, "features"),
+    "truncated": (cut, "energies"),
+    "flipped": (flip, "features"),
+    "flipped means": (flip, "layer_means"),
+    "flipped marks": (flip, "seen"),
+}
 
 
 @pytest.mark.parametrize("harm, name", HARMS.values(), ids=HARMS)

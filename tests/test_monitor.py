@@ -113,7 +113,7 @@ FAULTS = {
     "none": (lambda: watch()(monitors.NEW[:0]), "needs at least one"),
     "size": (lambda: watch()(np.tile(monitors.NEW, (1, 2, 2, 1))), "16 x 16 pixels, got 32"),
     "nan": (lambda: oodjax.Monitor(broken(), monitors.calibrated("mls"))(monitors.NEW[:2]), "2 of 2 scores are NaN"),
-}  # fmt: skip
+}
 
 
 def watch():

@@ -150,9 +150,12 @@ NAN, INF = float("nan"), float("inf")
 )
 def test_bad_input_is_named(changes, match):
     arguments = {
-        "apply_fn": lambda x: x[:, 0, 0], "images": np.zeros((2, 4, 4, 3)), "temperatures": (1,), "noises": (0.1,),
+        "apply_fn": lambda x: x[:, 0, 0],
+        "images": np.zeros((2, 4, 4, 3)),
+        "temperatures": (1,),
+        "noises": (0.1,),
         "input_std": STD,
-    }  # fmt: skip
+    }
     with pytest.raises((ValueError, TypeError), match=match):
         oodjax.odin_scores(**{**arguments, **changes})
 

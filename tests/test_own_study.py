@@ -223,8 +223,9 @@ def test_a_file_names_several_models_relative_to_itself(photos, tmp_path, monkey
     sets = [("foxes", "near"), ("planes", "odd")]
     assert rows == [
         *(("first", "baseline", "mls", *s) for s in sets),
-        *(("second", "own", "mls", *s) for s in sets), *(("second", "own", "ats", *s) for s in sets),
-    ]  # fmt: skip
+        *(("second", "own", "mls", *s) for s in sets),
+        *(("second", "own", "ats", *s) for s in sets),
+    ]
     inside, outside = logits_of(photos / "test").max(1), logits_of(photos / "planes").max(1)
     assert results.auroc[1] == pytest.approx(metrics.auroc(inside, outside), abs=1e-9)
     assert "left out: ats of first: it reads maps" in capsys.readouterr().out
@@ -291,7 +292,7 @@ WRONG = {
     "wrong head": ({"model": "own_networks:wrong_head"}, ["logits differ from head(features)"]),
     "too few classes": ({"model": "own_networks:two_classes"}, ["id_train", "class 2", "2 classes", "0 to 1"]),
     "stray option": ({"checkpoints": "train"}, ["own takes no --checkpoints", "--model"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("changed, named", WRONG.values(), ids=WRONG)
@@ -337,7 +338,7 @@ FILES = {
     "no OOD": (STUDY.partition("[ood.near]")[0] + "[models" + STUDY.partition("[models")[2], ["OOD test"]),
     "no model": (STUDY.partition("[models")[0], ["names no model", "[models.NAME]"]),
     "category id": (STUDY.replace("ood.odd", "ood.id"), ["[ood.id]", "not 'id'"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("text, named", FILES.values(), ids=FILES)

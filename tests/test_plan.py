@@ -45,7 +45,10 @@ def test_a_run_does_what_the_plan_says(kept_word):
     made, before, engine, _ = kept_word
     counts = engine.counts
     assert (before.decoded, before.forwards, before.odin_passes) == (
-        counts.decoded, counts.forwards, counts.odin_passes)  # fmt: skip
+        counts.decoded,
+        counts.forwards,
+        counts.odin_passes,
+    )
     assert before.finished == []
 
 

@@ -35,9 +35,13 @@ def refused(arguments, capsys):
 # CIFAR-10.
 
 SPLITS = {
-    "cifar10": {"train": 80, "test": 20}, "cifar100": {"test": 12}, "svhn_cropped": {"test": 12},
-    "dtd": {"validation": 12, "test": 12}, "mnist": {"test": 12}, "fashion_mnist": {"test": 12},
-}  # fmt: skip
+    "cifar10": {"train": 80, "test": 20},
+    "cifar100": {"test": 12},
+    "svhn_cropped": {"test": 12},
+    "dtd": {"validation": 12, "test": 12},
+    "mnist": {"test": 12},
+    "fashion_mnist": {"test": 12},
+}
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,12 @@ def test_the_way_from_a_network_to_verdicts(tmp_path, monkeypatch):
     blocks = README.read_text(encoding="utf-8").split("```python\n")[1:]
     (lines,) = (block.split("```")[0] for block in blocks if "oodjax.save(" in block)
     names = {
-        "network": monitors.network(), "images": monitors.TRAIN, "labels": monitors.LABELS, "held_out": monitors.KNOWN,
+        "network": monitors.network(),
+        "images": monitors.TRAIN,
+        "labels": monitors.LABELS,
+        "held_out": monitors.KNOWN,
         "new": monitors.NEW,
-    }  # fmt: skip
+    }
     exec(compile(lines, str(README), "exec"), names)
     statements = [line for line in lines.splitlines() if line and "import" not in line]
     assert len(statements) == 6

@@ -27,9 +27,15 @@ def center_score(params, outputs, scale):
 
 
 OWN = Method(
-    "center", "own", center_score, needs=("features",), fit=center_fit, reads=("label_sums",), options={"scale": 1.0},
+    "center",
+    "own",
+    center_score,
+    needs=("features",),
+    fit=center_fit,
+    reads=("label_sums",),
+    options={"scale": 1.0},
     grid=({"scale": 1.0}, {"scale": 2.0}),
-)  # fmt: skip
+)
 
 
 @pytest.fixture
@@ -82,11 +88,14 @@ FAULTS = {
     "no method": (lambda: register("center"), TypeError, "takes a Method"),
     "no word": (lambda: register(dataclasses.replace(OWN, name="my center:1")), ValueError, "got 'my center:1'"),
     "no score": (lambda: register(dataclasses.replace(OWN, score=3)), TypeError, "score must be a function, got 3"),
-    "needs": (lambda: register(dataclasses.replace(OWN, needs=("maps",))), ValueError,
-              "needs names maps; possible: logits, features, gram"),
+    "needs": (
+        lambda: register(dataclasses.replace(OWN, needs=("maps",))),
+        ValueError,
+        "needs names maps; possible: logits, features, gram",
+    ),
     "reads": (lambda: register(dataclasses.replace(OWN, reads=("mean",))), ValueError, "reads names mean; possible: "),
     "grid": (lambda: register(dataclasses.replace(OWN, grid=({"k": 1},))), ValueError, "grid names k; possible: scale"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("call", "kind", "words"), FAULTS.values(), ids=FAULTS)

@@ -177,9 +177,21 @@ def test_every_model_has_its_own_mark(tmp_path):
         pytest.param(lambda t: t.assign(weather="fine", accuracy="high"), "", marks=pytest.mark.slow),
         (lambda t: t.replace({"knn": "<b>knn</b> $x_1$", "china": "瓷" * 9, "msp": "m" * 90}), "&lt;b&gt;knn"),
     ],
-    ids=["hole", "one model", "one detector", "constant", "one set", "no column", "all NaN", "no mistakes", "NaN cells",
-         "no baseline", "unknown columns", "odd names"],
-)  # fmt: skip
+    ids=[
+        "hole",
+        "one model",
+        "one detector",
+        "constant",
+        "one set",
+        "no column",
+        "all NaN",
+        "no mistakes",
+        "NaN cells",
+        "no baseline",
+        "unknown columns",
+        "odd names",
+    ],
+)
 @pytest.mark.parametrize("rendered", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["", "rendered"])
 def test_partial_tables_give_a_report_that_says_so(folder, edit, reason, rendered, monkeypatch):
     change(folder, edit)
@@ -204,7 +216,7 @@ def test_partial_tables_give_a_report_that_says_so(folder, edit, reason, rendere
         (lambda t: t.iloc[1:], "models.csv", "no row for baseline"),
         (lambda t: t.assign(accuracy=np.nan), "models.csv", "accuracy or ece is missing"),
     ],
-)  # fmt: skip
+)
 def test_broken_tables_are_one_clear_line(folder, edit, name, message, capsys):
     change(folder, edit, name)
     with pytest.raises(ReportError, match=message):
@@ -307,6 +319,11 @@ def test_facts_of_the_manifest_have_names_that_stand_alone():
         "versions": {"jax": "0.10"},
     }
     assert page._provenance(manifest) == [
-        ("batch size", "8"), ("fast pixels", "no"), ("hyper-parameters searched", "yes"), ("models", "2: a, b"),
-        ("devices", "cpu"), ("number of devices", "1"), ("jax", "0.10"),
-    ]  # fmt: skip
+        ("batch size", "8"),
+        ("fast pixels", "no"),
+        ("hyper-parameters searched", "yes"),
+        ("models", "2: a, b"),
+        ("devices", "cpu"),
+        ("number of devices", "1"),
+        ("jax", "0.10"),
+    ]

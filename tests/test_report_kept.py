@@ -24,8 +24,10 @@ def folder(tmp_path):
             arrays = {"logits": rng.normal(size=(6, 3)), "features": rng.normal(size=(6, 4))}
             arrays |= {"valid": np.arange(6) != (1 if image_set == "letters" else 9)}
             group = f"{model}/{image_set}"
-            store.put(f"outputs/{group}", {n: ("o", a.astype(np.float32 if n != "valid" else bool)) for n, a in
-                                           arrays.items()})  # fmt: skip
+            store.put(
+                f"outputs/{group}",
+                {n: ("o", a.astype(np.float32 if n != "valid" else bool)) for n, a in arrays.items()},
+            )
             rows = int(arrays["valid"].sum())
             scores = np.stack([np.arange(rows), -np.arange(rows)], axis=1).astype(np.float32)
             store.put(

@@ -205,12 +205,14 @@ DAMAGE = {
     "another threshold": (lambda f: edit(f, lambda m: m["detector"].update(tpr=0.5)), "was changed after it was"),
     "another option": (lambda f: edit(f, lambda m: m["detector"].update(name="rmds")), "was changed after"),
     "later schema": (lambda f: edit(f, lambda m: m["saved"].update(schema=2)), "schema 2, this version .* reads 1"),
-    "shape": (sealed(lambda m: m["arrays"].update({"detector/center": ["float32", [5]]})),
-              r"detector/center is float32 \(128,\), not float32 \(5,\)"),
+    "shape": (
+        sealed(lambda m: m["arrays"].update({"detector/center": ["float32", [5]]})),
+        r"detector/center is float32 \(128,\), not float32 \(5,\)",
+    ),
     "missing": (sealed(renamed), "missing detector/other; left over detector/center"),
     "unknown detector": (sealed(lambda m: m["detector"].update(name="mine")), "unknown detector 'mine'.*registers it"),
     "unknown option": (sealed(lambda m: m["detector"].update(options={"k": 3})), "mds has no hyper-parameter k"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("damage", "words"), DAMAGE.values(), ids=DAMAGE)

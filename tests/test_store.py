@@ -128,8 +128,10 @@ def test_a_record_of_another_group_is_not_believed(store, array, lines):
 
 
 def test_a_second_run_is_told_who_holds_the_folder(store):
-    code = f"import time; from oodjax.store import Store; from pathlib import Path\n" \
-           f"with Store(Path({str(store.folder)!r})).claim(): print('held', flush=True); time.sleep(60)"  # fmt: skip
+    code = (
+        f"import time; from oodjax.store import Store; from pathlib import Path\n"
+        f"with Store(Path({str(store.folder)!r})).claim(): print('held', flush=True); time.sleep(60)"
+    )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline() == "held\n"

@@ -66,9 +66,12 @@ def checked(command: list[str], folder: Path, text: str) -> subprocess.Completed
     (folder / "user.py").write_text(text, encoding="utf-8")
     paths = {"MYPYPATH": str(ROOT), "PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        [sys.executable, "-m", *command, "user.py"], cwd=folder, env={**os.environ, **paths}, capture_output=True,
+        [sys.executable, "-m", *command, "user.py"],
+        cwd=folder,
+        env={**os.environ, **paths},
+        capture_output=True,
         text=True,
-    )  # fmt: skip
+    )
 
 
 MYPY = ["mypy", "--follow-imports=silent", "--ignore-missing-imports", "--cache-dir", str(ROOT / ".mypy_cache")]

@@ -14,8 +14,14 @@ def test_the_table_is_complete() -> None:
     found = zoo.checkpoints()
     assert Counter(entry.arch for entry in found) == {"resnet50": 56, "vit_b16": 4}
     assert Counter(entry.category for entry in found) == {
-        "baseline": 1, "adversarial": 15, "augmentation": 22, "ssl": 7, "improved": 10, "freezing": 1, "vit": 4,
-    }  # fmt: skip
+        "baseline": 1,
+        "adversarial": 15,
+        "augmentation": 22,
+        "ssl": 7,
+        "improved": 10,
+        "freezing": 1,
+        "vit": 4,
+    }
     assert all(entry.accuracy is not None for entry in found if entry.arch == "resnet50")
 
 
@@ -58,9 +64,13 @@ def test_every_wrong_cell_is_named() -> None:
     with pytest.raises(ValueError) as error:
         reader.read(rows)
     for text in (
-        "line 2 (baseline): category is 'basic'", "accuracy is '762'", "mean is '0.4,0.4'",
-        "line 3 (at-l2-eps0): fpr95 is ''", "std is '0,1,1'", "line 5 (at-l2-eps0.01): id appears twice",
-    ):  # fmt: skip
+        "line 2 (baseline): category is 'basic'",
+        "accuracy is '762'",
+        "mean is '0.4,0.4'",
+        "line 3 (at-l2-eps0): fpr95 is ''",
+        "std is '0,1,1'",
+        "line 5 (at-l2-eps0.01): id appears twice",
+    ):
         assert text in str(error.value)
     with pytest.raises(ValueError, match=r"missing \['auroc'\]"):
         reader.read([{key: value for key, value in rows[2].items() if key != "auroc"}])

@@ -42,8 +42,9 @@ def network(state: dict[str, jax.Array], images: jax.Array):
 def build(seed: int = 0) -> Network:
     rng = np.random.default_rng(seed)
     shapes = {"patches": (48, CHANNELS), "mix": (CHANNELS, FEATURES), "kernel": (FEATURES, CLASSES), "bias": (CLASSES,)}
-    state = {name: jnp.asarray(rng.normal(size=shape) / np.sqrt(shape[0]), jnp.float32)
-             for name, shape in shapes.items()}  # fmt: skip
+    state = {
+        name: jnp.asarray(rng.normal(size=shape) / np.sqrt(shape[0]), jnp.float32) for name, shape in shapes.items()
+    }
     head = state["kernel"], state["bias"]
     return Network.from_function(network, head, state=state, mean=MEAN, std=STD, resize=None, crop=SIZE)
 

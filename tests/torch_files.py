@@ -27,18 +27,33 @@ def numbers(values: tuple[int, ...]) -> bytes:
 
 
 def tensor(
-    key: str, size: tuple[int, ...], *, storage: str = "Float", length: int | None = None, offset: int = 0,
-    stride: tuple[int, ...] | None = None, marks: str = "", view: bytes = b"",
-) -> bytes:  # fmt: skip
+    key: str,
+    size: tuple[int, ...],
+    *,
+    storage: str = "Float",
+    length: int | None = None,
+    offset: int = 0,
+    stride: tuple[int, ...] | None = None,
+    marks: str = "",
+    view: bytes = b"",
+) -> bytes:
     """The operations that build a tensor; by default it fills its storage. Older files name a view, or N for none."""
     steps = tuple(int(np.prod(size[axis + 1 :])) for axis in range(len(size))) if stride is None else stride
     count = int(np.prod(size)) if length is None else length
     identity = b"(" + text("storage") + f"ctorch\n{storage}Storage\n".encode() + text(key) + text("cpu") + number(count)
     flags = b"}(" + text(marks) + b"\x88u" if marks else b""
     return (
-        b"ctorch._utils\n_rebuild_tensor_v2\n(" + identity + view + b"tQ"
-        + number(offset) + numbers(size) + numbers(steps) + b"\x89ccollections\nOrderedDict\n)R" + flags + b"tR"
-    )  # fmt: skip
+        b"ctorch._utils\n_rebuild_tensor_v2\n("
+        + identity
+        + view
+        + b"tQ"
+        + number(offset)
+        + numbers(size)
+        + numbers(steps)
+        + b"\x89ccollections\nOrderedDict\n)R"
+        + flags
+        + b"tR"
+    )
 
 
 def table(**values: bytes) -> bytes:

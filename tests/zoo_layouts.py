@@ -31,16 +31,26 @@ def flat(state: State) -> list[Any]:
 
 def robustness(state: State) -> list[Any]:
     x = state["fc.bias"]
-    norm = {f"{name}.new_{part}": _like(x, (3, 1, 1)) for name in ("normalizer", "attacker.normalize")
-            for part in ("mean", "std")}  # fmt: skip
+    norm = {
+        f"{name}.new_{part}": _like(x, (3, 1, 1))
+        for name in ("normalizer", "attacker.normalize")
+        for part in ("mean", "std")
+    }
     decoys = {f"attacker.model.{key}": _like(x, (1,)) for key in state}
     model = prefixed({**norm, **prefixed(state, "model."), **decoys}, "module.")
     return [{"model": model, "optimizer": OPTIMIZER, "schedule": {"gamma": 0.1}, "epoch": 89, "amp": None}]
 
 
 def training(state: State) -> list[Any]:
-    return [{"epoch": 90, "arch": "resnet50", "state_dict": prefixed(state, "module."), "best_acc1": 77.5,
-             "optimizer": OPTIMIZER}]  # fmt: skip
+    return [
+        {
+            "epoch": 90,
+            "arch": "resnet50",
+            "state_dict": prefixed(state, "module."),
+            "best_acc1": 77.5,
+            "optimizer": OPTIMIZER,
+        }
+    ]
 
 
 def auxiliary(state: State) -> list[Any]:
@@ -74,14 +84,25 @@ def dino(state: State) -> list[Any]:
 def swav(state: State) -> list[Any]:
     body, linear = _split_head(state)
     x = state["fc.bias"]
-    decoys = {"projection_head.0.weight": _like(x, (8, 8)), "projection_head.1.running_mean": _like(x, (8,)),
-              "prototypes.weight": _like(x, (8, 4))}  # fmt: skip
+    decoys = {
+        "projection_head.0.weight": _like(x, (8, 8)),
+        "projection_head.1.running_mean": _like(x, (8,)),
+        "prototypes.weight": _like(x, (8, 4)),
+    }
     return [prefixed({**body, **decoys}, "module."), linear]
 
 
 def simclr(state: State) -> list[Any]:
-    parts = {"conv1": "net.0", "bn1": "net.1.0", "conv2": "net.2", "bn2": "net.3.0", "conv3": "net.4", "bn3": "net.5.0",
-             "downsample.0": "projection.shortcut", "downsample.1": "projection.bn.0"}  # fmt: skip
+    parts = {
+        "conv1": "net.0",
+        "bn1": "net.1.0",
+        "conv2": "net.2",
+        "bn2": "net.3.0",
+        "conv3": "net.4",
+        "bn3": "net.5.0",
+        "downsample.0": "projection.shortcut",
+        "downsample.1": "projection.bn.0",
+    }
     renamed = {}
     for key, value in state.items():
         module, _, leaf = key.rpartition(".")
@@ -101,9 +122,17 @@ def supcon(state: State) -> list[Any]:
 
 
 def _torchvision_vit(state: State, expand: str, reduce: str) -> list[Any]:
-    names = {"cls_token": "class_token", "pos_embed": "encoder.pos_embedding", "norm1": "ln_1", "norm2": "ln_2",
-             "attn.qkv.": "self_attention.in_proj_", "attn.proj": "self_attention.out_proj", "patch_embed.proj":
-             "conv_proj", "mlp.fc1": f"mlp.{expand}", "mlp.fc2": f"mlp.{reduce}"}  # fmt: skip
+    names = {
+        "cls_token": "class_token",
+        "pos_embed": "encoder.pos_embedding",
+        "norm1": "ln_1",
+        "norm2": "ln_2",
+        "attn.qkv.": "self_attention.in_proj_",
+        "attn.proj": "self_attention.out_proj",
+        "patch_embed.proj": "conv_proj",
+        "mlp.fc1": f"mlp.{expand}",
+        "mlp.fc2": f"mlp.{reduce}",
+    }
     renamed = {}
     for key, value in state.items():
         name = re.sub(r"^norm\.", "encoder.ln.", re.sub(r"^head\.", "heads.head.", key))
@@ -141,11 +170,21 @@ FROZEN = [_uncertain(w, p) for w in ("state_dict", "model_state_dict", "online_b
 def layouts(name: str) -> list[Callable[[State], list[Any]]]:
     """The layouts that the file of a checkpoint of the zoo may have."""
     special: dict[str, list[Callable[[State], list[Any]]]] = {
-        "diffusion-noise": [diffusion], "opticsaugment": [optics, lambda s: optics(prefixed(s, "module."))],
-        "prime": UNCERTAIN, "noisymix": UNCERTAIN, "frozen-random": FROZEN, "dino": [dino], "swav": [swav],
-        "simclrv2": [simclr], "supcon": [supcon], "vit-deit": [vit_deit, vit_deit_new], "vit-mae": [mae],
-        "autoaugment": UNCERTAIN[2:], "fast-autoaugment": UNCERTAIN[2:], "randaugment": UNCERTAIN[2:],
-    }  # fmt: skip
+        "diffusion-noise": [diffusion],
+        "opticsaugment": [optics, lambda s: optics(prefixed(s, "module."))],
+        "prime": UNCERTAIN,
+        "noisymix": UNCERTAIN,
+        "frozen-random": FROZEN,
+        "dino": [dino],
+        "swav": [swav],
+        "simclrv2": [simclr],
+        "supcon": [supcon],
+        "vit-deit": [vit_deit, vit_deit_new],
+        "vit-mae": [mae],
+        "autoaugment": UNCERTAIN[2:],
+        "fast-autoaugment": UNCERTAIN[2:],
+        "randaugment": UNCERTAIN[2:],
+    }
     if name in special:
         return special[name]
     if name.startswith("at-"):

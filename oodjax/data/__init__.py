@@ -7,6 +7,18 @@ from oodjax.data.sets import ImageSet
 from oodjax.data.sources import BadImage, DataError, Source, source_of
 
 __all__ = [
-    "BadImage", "Batch", "DataError", "DigitsData", "Geometry", "ImageSet", "Loader", "Source", "digits",
-    "epoch_order", "load", "source_of", "sources", "synthetic",
-]  # fmt: skip
+    "BadImage",
+    "Batch",
+    "DataError",
+    "DigitsData",
+    "Geometry",
+    "ImageSet",
+    "Loader",
+    "Source",
+    "digits",
+    "epoch_order",
+    "load",
+    "source_of",
+    "sources",
+    "synthetic",
+]

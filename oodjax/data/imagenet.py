@@ -30,9 +30,12 @@ LISTS = Path("benchmark_imglist")
 UNIT_TEST_SIDE = 256
 UNIT_TESTS_EACH = 400
 _UNIT_TEST_FOLDERS = (
-    "NINCO_OOD_unit_tests", "NINCO/NINCO_OOD_unit_tests", "images_largescale/NINCO_OOD_unit_tests",
-    "images_largescale/NINCO/NINCO_OOD_unit_tests", "unit_tests",
-)  # fmt: skip
+    "NINCO_OOD_unit_tests",
+    "NINCO/NINCO_OOD_unit_tests",
+    "images_largescale/NINCO_OOD_unit_tests",
+    "images_largescale/NINCO/NINCO_OOD_unit_tests",
+    "unit_tests",
+)
 
 
 class Options(NamedTuple):

@@ -19,9 +19,18 @@ from oodjax.data.files import Files, Idx
 from oodjax.data.tfds import Tfds
 
 __all__ = [
-    "Arrays", "BadImage", "DataError", "Files", "Generated", "Idx", "Source", "Subset", "Tfds", "source_of",
+    "Arrays",
+    "BadImage",
+    "DataError",
+    "Files",
+    "Generated",
+    "Idx",
+    "Source",
+    "Subset",
+    "Tfds",
+    "source_of",
     "unlabelled",
-]  # fmt: skip
+]
 
 
 def source_of(

@@ -17,9 +17,20 @@ from oodjax.detectors.calibration import Calibration
 from oodjax.detectors.names import NAMES, closest
 
 __all__ = [
-    "NAMES", "Calibration", "Detector", "Method", "Note", "create", "families", "grid", "names", "reads", "register",
-    "score_all", "search_space",
-]  # fmt: skip
+    "NAMES",
+    "Calibration",
+    "Detector",
+    "Method",
+    "Note",
+    "create",
+    "families",
+    "grid",
+    "names",
+    "reads",
+    "register",
+    "score_all",
+    "search_space",
+]
 
 
 def create(name: str, **hyperparameters: Any) -> Detector:

@@ -200,21 +200,31 @@ register(Method("mls", FAMILY, mls_score, reads=()))
 register(Method("ebo", FAMILY, ebo_score, reads=()))
 register(
     Method(
-        "odin", FAMILY, odin_score, needs=("odin",), reads=(), check=odin_check,
+        "odin",
+        FAMILY,
+        odin_score,
+        needs=("odin",),
+        reads=(),
+        check=odin_check,
         options={"temperature": 1000, "noise": 0.0014, "temperatures": ODIN_TEMPERATURES, "noises": ODIN_NOISES},
         grid=tuple({"temperature": t, "noise": e} for t, e in product(ODIN_TEMPERATURES, ODIN_NOISES)),
     )
-)  # fmt: skip
+)
 register(Method("tempscale", FAMILY, tempscale_score, fit=tempscale_fit, reads=(), reads_validation=True))
 register(Method("klm", FAMILY, klm_score, fit=klm_fit, reads=("softmax_sums",)))
 register(
     Method(
-        "gen", FAMILY, lambda params, outputs, **o: gen_score_many([(params, o)], outputs)[:, 0],
-        reads=(), options={"gamma": 0.1, "top_m": 100}, check=gen_check, limit=gen_limit, cap=gen_cap,
+        "gen",
+        FAMILY,
+        lambda params, outputs, **o: gen_score_many([(params, o)], outputs)[:, 0],
+        reads=(),
+        options={"gamma": 0.1, "top_m": 100},
+        check=gen_check,
+        limit=gen_limit,
+        cap=gen_cap,
         score_many=gen_score_many,
         grid=tuple(
-            {"gamma": g, "top_m": m}
-            for g, m in product((0.01, 0.1, 0.5, 1, 2, 5, 10), (10, 50, 100, 200, 500, 1000))
+            {"gamma": g, "top_m": m} for g, m in product((0.01, 0.1, 0.5, 1, 2, 5, 10), (10, 50, 100, 200, 500, 1000))
         ),
     )
-)  # fmt: skip
+)

@@ -132,11 +132,20 @@ register(Method("mds", FAMILY, mds_score, needs=_FEATURES, fit=mds_fit, reads=_M
 register(Method("rmds", FAMILY, rmds_score, needs=_FEATURES, fit=rmds_fit, reads=_MOMENTS))
 register(
     Method(
-        "knn", FAMILY, lambda params, outputs, **o: knn_score_many([(params, o)], outputs)[:, 0], needs=_FEATURES,
-        fit=knn_fit, reads=("features",), options={"k": None}, check=knn_check, resolve=knn_resolve, limit=knn_limit,
-        score_many=knn_score_many, grid=tuple({"k": k} for k in (50, 100, 200, 500, 1000)),
+        "knn",
+        FAMILY,
+        lambda params, outputs, **o: knn_score_many([(params, o)], outputs)[:, 0],
+        needs=_FEATURES,
+        fit=knn_fit,
+        reads=("features",),
+        options={"k": None},
+        check=knn_check,
+        resolve=knn_resolve,
+        limit=knn_limit,
+        score_many=knn_score_many,
+        grid=tuple({"k": k} for k in (50, 100, 200, 500, 1000)),
     )
-)  # fmt: skip
+)
 register(
     Method("she", FAMILY, she_score, needs=("logits", "features"), fit=she_fit, reads=("label_sums", "correct_sums"))
 )

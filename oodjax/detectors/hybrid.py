@@ -271,44 +271,97 @@ def _percentiles(*values: int) -> tuple[dict, ...]:
 _SHAPING = (65, 70, 75, 80, 85, 90, 95)
 register(
     Method(
-        "vim", FAMILY, vim_score, needs=BOTH, fit=vim_fit, options={"dim": None}, check=vim_check,
-        reads=("label_sums", "second", "features"), resolve=vim_resolve, limit=vim_limit, note=vim_note,
+        "vim",
+        FAMILY,
+        vim_score,
+        needs=BOTH,
+        fit=vim_fit,
+        options={"dim": None},
+        check=vim_check,
+        reads=("label_sums", "second", "features"),
+        resolve=vim_resolve,
+        limit=vim_limit,
+        note=vim_note,
     )
-)  # fmt: skip
+)
 register(
     Method(
-        "ash", FAMILY, ash_score, needs=("features",), fit=head_fit, reads=(), options={"percentile": 90},
-        check=shaping_check("ash"), limit=shaping_limit, grid=_percentiles(*_SHAPING),
+        "ash",
+        FAMILY,
+        ash_score,
+        needs=("features",),
+        fit=head_fit,
+        reads=(),
+        options={"percentile": 90},
+        check=shaping_check("ash"),
+        limit=shaping_limit,
+        grid=_percentiles(*_SHAPING),
     )
-)  # fmt: skip
+)
 register(
     Method(
-        "react", FAMILY, react_score, needs=("features",), fit=react_fit, options={"percentile": 90},
-        reads=("features",), check=shaping_check("react"), grid=_percentiles(*REACT_PERCENTILES),
+        "react",
+        FAMILY,
+        react_score,
+        needs=("features",),
+        fit=react_fit,
+        options={"percentile": 90},
+        reads=("features",),
+        check=shaping_check("react"),
+        grid=_percentiles(*REACT_PERCENTILES),
     )
-)  # fmt: skip
+)
 register(
     Method(
-        "dice", FAMILY, dice_score, needs=("features",), fit=dice_fit, options={"percentile": 90},
-        reads=("label_sums",), check=shaping_check("dice"), grid=_percentiles(10, 30, 50, 70, 90),
+        "dice",
+        FAMILY,
+        dice_score,
+        needs=("features",),
+        fit=dice_fit,
+        options={"percentile": 90},
+        reads=("label_sums",),
+        check=shaping_check("dice"),
+        grid=_percentiles(10, 30, 50, 70, 90),
     )
-)  # fmt: skip
+)
 register(
     Method(
-        "scale", FAMILY, scale_score, needs=BOTH, fit=head_fit, reads=(), options={"percentile": 85},
-        check=shaping_check("scale"), limit=shaping_limit, grid=_percentiles(*_SHAPING),
+        "scale",
+        FAMILY,
+        scale_score,
+        needs=BOTH,
+        fit=head_fit,
+        reads=(),
+        options={"percentile": 85},
+        check=shaping_check("scale"),
+        limit=shaping_limit,
+        grid=_percentiles(*_SHAPING),
     )
-)  # fmt: skip
+)
 register(
     Method(
-        "nnguide", FAMILY, nnguide_score, needs=BOTH, fit=nnguide_fit, options={"k": None, "fraction": None},
-        reads=("features",), check=nnguide_check, resolve=nnguide_resolve, limit=nnguide_limit,
+        "nnguide",
+        FAMILY,
+        nnguide_score,
+        needs=BOTH,
+        fit=nnguide_fit,
+        options={"k": None, "fraction": None},
+        reads=("features",),
+        check=nnguide_check,
+        resolve=nnguide_resolve,
+        limit=nnguide_limit,
     )
-)  # fmt: skip
+)
 register(
     Method(
-        "fdbd", FAMILY, fdbd_score, needs=BOTH, fit=fdbd_fit, options={"distance_as_normalizer": True},
-        reads=("label_sums",), check=fdbd_check,
+        "fdbd",
+        FAMILY,
+        fdbd_score,
+        needs=BOTH,
+        fit=fdbd_fit,
+        options={"distance_as_normalizer": True},
+        reads=("label_sums",),
+        check=fdbd_check,
         grid=({"distance_as_normalizer": True}, {"distance_as_normalizer": False}),
     )
-)  # fmt: skip
+)

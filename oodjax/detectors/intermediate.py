@@ -131,13 +131,28 @@ def ats_score(params: dict, outputs: Outputs, tail: str) -> Float[jax.Array, " n
 
 register(
     Method(
-        "gram", FAMILY, gram_score, needs=("logits", "gram"), fit=gram_fit, check=gram_check, resolve=gram_resolve,
-        reads=("gram",), limit=gram_limit, options={"divide_by_confidence": True, "powers": tuple(range(1, 11))},
+        "gram",
+        FAMILY,
+        gram_score,
+        needs=("logits", "gram"),
+        fit=gram_fit,
+        check=gram_check,
+        resolve=gram_resolve,
+        reads=("gram",),
+        limit=gram_limit,
+        options={"divide_by_confidence": True, "powers": tuple(range(1, 11))},
     )
-)  # fmt: skip
+)
 register(
     Method(
-        "ats", FAMILY, ats_score, needs=("logits", "layer_means"), fit=ats_fit, check=ats_check, limit=ats_limit,
-        reads=("layer_means",), options={"tail": "two-sided"},
+        "ats",
+        FAMILY,
+        ats_score,
+        needs=("logits", "layer_means"),
+        fit=ats_fit,
+        check=ats_check,
+        limit=ats_limit,
+        reads=("layer_means",),
+        options={"tail": "two-sided"},
     )
-)  # fmt: skip
+)

@@ -7,9 +7,28 @@ import re
 from collections.abc import Iterable
 
 NAMES: tuple[str, ...] = (
-    "msp", "mls", "ebo", "odin", "tempscale", "klm", "gen", "mds", "rmds", "knn", "she", "vim", "ash", "react", "dice",
-    "scale", "nnguide", "fdbd", "gram", "ats", "gradnorm",
-)  # fmt: skip
+    "msp",
+    "mls",
+    "ebo",
+    "odin",
+    "tempscale",
+    "klm",
+    "gen",
+    "mds",
+    "rmds",
+    "knn",
+    "she",
+    "vim",
+    "ash",
+    "react",
+    "dice",
+    "scale",
+    "nnguide",
+    "fdbd",
+    "gram",
+    "ats",
+    "gradnorm",
+)
 
 ALIASES = {
     "msp": ("softmax", "max softmax", "maximum softmax probability", "baseline"),

@@ -119,11 +119,17 @@ class ConvNorm(nnx.Module):
     def __init__(self, inputs: int, outputs: int, size: int, stride: int, config: ResNetConfig, dtype: Any, rngs: Any):
         pad = (size - 1) // 2  # explicit and symmetric, as torch pads; "SAME" differs on strided convolutions
         self.conv = nnx.Conv(
-            inputs, outputs, (size, size), strides=(stride, stride), padding=((pad, pad), (pad, pad)),
-            use_bias=config.folded, dtype=dtype, rngs=rngs,
+            inputs,
+            outputs,
+            (size, size),
+            strides=(stride, stride),
+            padding=((pad, pad), (pad, pad)),
+            use_bias=config.folded,
+            dtype=dtype,
+            rngs=rngs,
             conv_general_dilated=_direct_convolution if config.convolution == "direct" else _patches_convolution,
             kernel_init=nnx.initializers.variance_scaling(2.0, "fan_out", "truncated_normal"),
-        )  # fmt: skip
+        )
         norm = None
         if not config.folded:
             norm = nnx.BatchNorm(outputs, momentum=config.momentum, epsilon=config.epsilon, dtype=dtype, rngs=rngs)

@@ -13,9 +13,15 @@ from oodjax.training.recipes import RECIPES
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
 CONFIG = ResNetConfig(
-    depths=(1, 1, 1, 1), widths=(16, 32, 64, 128), strides=(1, 2, 2, 1), stem_width=16, stem="small",
-    convolution="patches", num_classes=10, image_size=cifar10.SIZE,
-)  # fmt: skip
+    depths=(1, 1, 1, 1),
+    widths=(16, 32, 64, 128),
+    strides=(1, 2, 2, 1),
+    stem_width=16,
+    stem="small",
+    convolution="patches",
+    num_classes=10,
+    image_size=cifar10.SIZE,
+)
 BATCH_SIZE = 256
 
 

@@ -69,9 +69,13 @@ class Trained:
     def _key(self) -> str:
         """Of everything that decides the weights."""
         return key_of(
-            recipe=RECIPES[self.name].describe(), config=repr(self.config), data=self.train.sha256, seed=self.seed,
-            pixels=[list(self.mean), list(self.std)], code=package_code(*TRAINING_CODE),
-        )  # fmt: skip
+            recipe=RECIPES[self.name].describe(),
+            config=repr(self.config),
+            data=self.train.sha256,
+            seed=self.seed,
+            pixels=[list(self.mean), list(self.std)],
+            code=package_code(*TRAINING_CODE),
+        )
 
     def facts(self) -> Mapping[str, Any] | None:
         try:
@@ -89,9 +93,12 @@ class Trained:
             self.warn(f"{error}; it is trained anew")
             return None
         return {
-            "weights": manifest["weights"], "mean": list(self.mean), "std": list(self.std), "resize": self.size,
+            "weights": manifest["weights"],
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "resize": self.size,
             "crop": self.size,
-        }  # fmt: skip
+        }
 
     def head_shape(self) -> tuple[int, int]:
         return EXPANSION * self.config.widths[-1], self.config.num_classes
@@ -122,9 +129,15 @@ class Trained:
         assert manifest is not None
         arrays = flat_arrays(model)
         return Network.of(
-            fold_batch_norm(model), head=Head(arrays["head/kernel"], arrays["head/bias"]), mean=self.mean, std=self.std,
-            fingerprint=manifest["weights"], resize=self.size, crop=self.size, manifest=manifest,
-        )  # fmt: skip
+            fold_batch_norm(model),
+            head=Head(arrays["head/kernel"], arrays["head/bias"]),
+            mean=self.mean,
+            std=self.std,
+            fingerprint=manifest["weights"],
+            resize=self.size,
+            crop=self.size,
+            manifest=manifest,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,9 +212,12 @@ class Imported:
         network = self.network
         pixels = [None if v is None else np.asarray(v).tolist() for v in (network.mean, network.std)]
         return {
-            "weights": network.fingerprint, "pixels": pixels, "resize": network.resize, "crop": network.crop,
+            "weights": network.fingerprint,
+            "pixels": pixels,
+            "resize": network.resize,
+            "crop": network.crop,
             "has_maps": network.has_maps,
-        }  # fmt: skip
+        }
 
     def head_shape(self) -> tuple[int, int]:
         d, k = self.network.head.kernel.shape

@@ -25,9 +25,13 @@ def parser() -> Parser:
         "--baseline", default=argparse.SUPPRESS, help="the model to compare with (default: the one named baseline)"
     )
     parser.add_argument(
-        "--detectors", type=names, nargs="+", default=argparse.SUPPRESS, metavar="NAME",
+        "--detectors",
+        type=names,
+        nargs="+",
+        default=argparse.SUPPRESS,
+        metavar="NAME",
         help="detectors to draw ROC curves and score histograms of (default: the one with the best mean rank)",
-    )  # fmt: skip
+    )
     return parser
 
 

@@ -22,10 +22,12 @@ from oodjax.zoo import CATEGORIES, checkpoints
 KEYS = ("model", "detector", "dataset", "ood_category")
 FACTS = ("model", "category", "accuracy", "ece")
 SPOKEN = {
-    "auroc": "AUROC", "fpr95": "FPR95", "auroc_correct_vs_ood": "AUROC of correct ID samples vs OOD",
+    "auroc": "AUROC",
+    "fpr95": "FPR95",
+    "auroc_correct_vs_ood": "AUROC of correct ID samples vs OOD",
     "auroc_incorrect_vs_ood": "AUROC of incorrect ID samples vs OOD",
     "auroc_correct_vs_incorrect": "AUROC of correct vs incorrect ID samples",
-}  # fmt: skip
+}
 ARCHITECTURE = ("architecture", "arch")
 OOD_ORDER = ("near", "far", "extreme", "synthetic")
 _NOT_KEPT = "scores and features are not kept with these tables (run.json names none)"

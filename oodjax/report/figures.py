@@ -35,10 +35,20 @@ def entries(study: Results, detectors: Sequence[str] = ()) -> Iterator[Entry]:
         return Entry(f"fig{number:02d}-{name}", f"Fig. {number}", title, section, draw)
 
     yield numbered(1, "accuracy", "Accuracy and AUROC", inside, partial(overview, x="accuracy", y="auroc"))
-    yield numbered(2, "accuracy-ood", "Accuracy and AUROC per OOD category", inside,
-                   partial(panel, x="accuracy", y="auroc", by="ood_category"))  # fmt: skip
-    yield numbered(3, "accuracy-detector", "Accuracy and AUROC per detector", inside,
-                   partial(panel, x="accuracy", y="auroc", by="detector"))  # fmt: skip
+    yield numbered(
+        2,
+        "accuracy-ood",
+        "Accuracy and AUROC per OOD category",
+        inside,
+        partial(panel, x="accuracy", y="auroc", by="ood_category"),
+    )
+    yield numbered(
+        3,
+        "accuracy-detector",
+        "Accuracy and AUROC per detector",
+        inside,
+        partial(panel, x="accuracy", y="auroc", by="detector"),
+    )
     yield numbered(
         4, "kinds", "Four kinds of AUROC, three detectors", among, partial(spread.four_kinds, everything=False)
     )
@@ -47,15 +57,26 @@ def entries(study: Results, detectors: Sequence[str] = ()) -> Iterator[Entry]:
     yield numbered(7, "ranks", "Mean ranks of the detectors", among, tests.ranks)
     yield numbered(8, "detectors", "Detectors over models", among, spread.detector_spread)
     yield numbered(9, "accuracy-fpr95", "Accuracy and FPR95", inside, partial(overview, x="accuracy", y="fpr95"))
-    yield numbered(10, "accuracy-splits", "Accuracy and AUROC of correct and incorrect ID samples", inside,
-                   accuracy.accuracy_of_splits)  # fmt: skip
-    yield numbered(11, "splits-detector", "Correct and incorrect ID samples per detector", inside,
-                   accuracy.splits_by_detector)  # fmt: skip
+    yield numbered(
+        10,
+        "accuracy-splits",
+        "Accuracy and AUROC of correct and incorrect ID samples",
+        inside,
+        accuracy.accuracy_of_splits,
+    )
+    yield numbered(
+        11, "splits-detector", "Correct and incorrect ID samples per detector", inside, accuracy.splits_by_detector
+    )
     yield numbered(
         12, "kinds-all", "Four kinds of AUROC, all detectors", among, partial(spread.four_kinds, everything=True)
     )
-    yield numbered(13, "fpr95-detector", "Accuracy and FPR95 per detector", inside,
-                   partial(panel, x="accuracy", y="fpr95", by="detector"))  # fmt: skip
+    yield numbered(
+        13,
+        "fpr95-detector",
+        "Accuracy and FPR95 per detector",
+        inside,
+        partial(panel, x="accuracy", y="fpr95", by="detector"),
+    )
     yield numbered(14, "correlations", "Rank correlations", inside, tests.correlation_bars)
     yield numbered(15, "detectors-ood", "Detectors per OOD category", among, spread.detector_spread_by_category)
     yield numbered(16, "ece", "Calibration and AUROC", inside, partial(overview, x="ece", y="auroc"))
@@ -69,14 +90,34 @@ def entries(study: Results, detectors: Sequence[str] = ()) -> Iterator[Entry]:
         22, "architectures-detectors", "Detectors per architecture", among, accuracy.detectors_by_architecture
     )
     for i, detector in enumerate(detectors or _leader(study)):
-        yield Entry(f"fig-roc-{i + 1}", "Figure", f"ROC curves of {detector}", feature,
-                    partial(scores.roc_curves, detector=detector))  # fmt: skip
-        yield Entry(f"fig-scores-{i + 1}", "Figure", f"Scores of {detector}", feature,
-                    partial(scores.score_histograms, detector=detector))  # fmt: skip
-    yield Entry("fig01-paper", "Fig. 1, overlaid", "Accuracy and AUROC beside the paper's", beside,
-                partial(accuracy.beside_the_paper, x="accuracy", y="auroc"))  # fmt: skip
-    yield Entry("fig16-paper", "Fig. 16, overlaid", "Calibration and AUROC beside the paper's", beside,
-                partial(accuracy.beside_the_paper, x="ece", y="auroc"))  # fmt: skip
+        yield Entry(
+            f"fig-roc-{i + 1}",
+            "Figure",
+            f"ROC curves of {detector}",
+            feature,
+            partial(scores.roc_curves, detector=detector),
+        )
+        yield Entry(
+            f"fig-scores-{i + 1}",
+            "Figure",
+            f"Scores of {detector}",
+            feature,
+            partial(scores.score_histograms, detector=detector),
+        )
+    yield Entry(
+        "fig01-paper",
+        "Fig. 1, overlaid",
+        "Accuracy and AUROC beside the paper's",
+        beside,
+        partial(accuracy.beside_the_paper, x="accuracy", y="auroc"),
+    )
+    yield Entry(
+        "fig16-paper",
+        "Fig. 16, overlaid",
+        "Calibration and AUROC beside the paper's",
+        beside,
+        partial(accuracy.beside_the_paper, x="ece", y="auroc"),
+    )
 
 
 SECTIONS = ("Accuracy and detection", "Detectors", "Inside the models", "Beside the paper")

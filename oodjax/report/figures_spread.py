@@ -139,11 +139,19 @@ def boxes(
     """Horizontal box plots, the first on top."""
     lines: dict[str, Any] = {"color": "#4a4a4a", "lw": 0.7}
     drawn = ax.boxplot(
-        list(values), positions=range(len(values)), orientation="horizontal", widths=width, patch_artist=True,
-        showfliers=fliers, manage_ticks=False, medianprops={"color": "#c2500a", "lw": 1.1}, whiskerprops=lines,
-        capprops=lines, boxprops={"edgecolor": "#4a4a4a", "lw": 0.7},
+        list(values),
+        positions=range(len(values)),
+        orientation="horizontal",
+        widths=width,
+        patch_artist=True,
+        showfliers=fliers,
+        manage_ticks=False,
+        medianprops={"color": "#c2500a", "lw": 1.1},
+        whiskerprops=lines,
+        capprops=lines,
+        boxprops={"edgecolor": "#4a4a4a", "lw": 0.7},
         flierprops={"marker": "o", "ms": 2, "mfc": "none", "mec": SOFT, "mew": 0.5},
-    )  # fmt: skip
+    )
     for box, colour in zip(drawn["boxes"], colours, strict=True):
         box.set_facecolor(colour)
 

@@ -68,8 +68,15 @@ def variance_shares(study: Results) -> Drawing:
             ax.barh(r, width, left=left, height=0.78, color=TERM_COLOURS[str(term)], edgecolor="white", linewidth=0.5)
             if width >= 4:
                 light = str(term) in ("model", "ood_category")
-                ax.text(left + width / 2, r, f"{width:.0f}", ha="center", va="center_baseline", size=SMALL,
-                        color="white" if light else INK)  # fmt: skip
+                ax.text(
+                    left + width / 2,
+                    r,
+                    f"{width:.0f}",
+                    ha="center",
+                    va="center_baseline",
+                    size=SMALL,
+                    color="white" if light else INK,
+                )
             left += width
     name_rows(ax, list(shares.columns))
     ax.set(xlim=(0, 100), xlabel="Share of the variance of AUROC (%)")
@@ -184,9 +191,11 @@ def correlation_matrix(study: Results) -> Drawing:
     figure, axes = canvas(WIDE, 1.15 + 0.26 * len(rows))
     ax = axes[0, 0]
     short = {
-        "auroc": "AUROC", "fpr95": "FPR95", "auroc_correct_vs_ood": "correct\nvs OOD",
+        "auroc": "AUROC",
+        "fpr95": "FPR95",
+        "auroc_correct_vs_ood": "correct\nvs OOD",
         "auroc_incorrect_vs_ood": "incorrect\nvs OOD",
-    }  # fmt: skip
+    }
     grid = np.full((len(rows), len(columns)), np.nan)
     faint = np.zeros(grid.shape, bool)
     for row in part.itertuples():
@@ -205,8 +214,16 @@ def correlation_matrix(study: Results) -> Drawing:
     ax.grid(visible=False)
     for x in ("accuracy", "ece"):
         at = [i for i, (a, _) in enumerate(columns) if a == x]
-        ax.annotate(f"{LABELS[x]} with", ((at[0] + at[-1] + 1) / 2 / len(columns), 1), xycoords="axes fraction",
-                    xytext=(0, 30), textcoords="offset points", ha="center", size=8, weight="bold")  # fmt: skip
+        ax.annotate(
+            f"{LABELS[x]} with",
+            ((at[0] + at[-1] + 1) / 2 / len(columns), 1),
+            xycoords="axes fraction",
+            xytext=(0, 30),
+            textcoords="offset points",
+            ha="center",
+            size=8,
+            weight="bold",
+        )
     edge = len(columns) / 2 - 0.5
     ax.axvline(edge, color="white", lw=3)
     ax.axhline(0.5, color="white", lw=2)

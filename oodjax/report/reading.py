@@ -46,9 +46,13 @@ def read_bytes(path: Path) -> bytes:
 
 
 def parse_table(
-    path: Path, content: bytes, names: Sequence[str], required: Sequence[str], fractions: Sequence[str],
+    path: Path,
+    content: bytes,
+    names: Sequence[str],
+    required: Sequence[str],
+    fractions: Sequence[str],
     optional: Sequence[str] = (),
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """A CSV table.
 
     Args:

@@ -205,10 +205,19 @@ def dot(ax: Axes, x: float, y: float, mark: Mark, size: float = 5.0, alpha: floa
     """One model's marker."""
     edge = "white" if mark.fill == "full" else mark.colour
     (line,) = ax.plot(
-        [x], [y], marker=mark.shape, ms=size * (1.25 if mark.shape == "*" else 1), ls="none", color=mark.colour,
-        fillstyle=mark.fill, mec=edge, mew=0.4 if mark.fill == "full" else 0.9, markerfacecoloralt="white",
-        alpha=alpha, zorder=zorder,
-    )  # fmt: skip
+        [x],
+        [y],
+        marker=mark.shape,
+        ms=size * (1.25 if mark.shape == "*" else 1),
+        ls="none",
+        color=mark.colour,
+        fillstyle=mark.fill,
+        mec=edge,
+        mew=0.4 if mark.fill == "full" else 0.9,
+        markerfacecoloralt="white",
+        alpha=alpha,
+        zorder=zorder,
+    )
     line.set_in_layout(False)
 
 

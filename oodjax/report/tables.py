@@ -81,8 +81,12 @@ def _cell(value: object, column: Column) -> Cell:
 
 def _models(study: Results) -> View:
     frame = study.facts.loc[study.models, ["model", "category", "accuracy", "ece"]].copy()
-    columns = [Column("model", "Model"), Column("category", "Category"), Column("accuracy", "Accuracy", 2),
-               Column("ece", "ECE", 2)]  # fmt: skip
+    columns = [
+        Column("model", "Model"),
+        Column("category", "Category"),
+        Column("accuracy", "Accuracy", 2),
+        Column("ece", "ECE", 2),
+    ]
     remarks = ""
     for metric in ("auroc", "fpr95"):
         try:
@@ -102,11 +106,19 @@ def _detectors(study: Results) -> View:
     frame = robustness(rows, baseline=study.baseline if study.baseline in set(rows["model"]) else None)
     frame = frame.merge(mean_ranks(rows), on="detector", how="left")
     columns = [
-        Column("detector", "Detector"), Column("mean", "Mean", 2), Column("std", "Std", 2), Column("best", "Best", 2),
-        Column("best_model", "with"), Column("worst", "Worst", 2), Column("worst_model", "with"),
-        Column("change", "From baseline", 2), Column("change_std", "Std", 2), Column("mean_rank", "Mean rank", 2),
-        Column("ci_low", "95 % from", 2), Column("ci_high", "to", 2),
-    ]  # fmt: skip
+        Column("detector", "Detector"),
+        Column("mean", "Mean", 2),
+        Column("std", "Std", 2),
+        Column("best", "Best", 2),
+        Column("best_model", "with"),
+        Column("worst", "Worst", 2),
+        Column("worst_model", "with"),
+        Column("change", "From baseline", 2),
+        Column("change_std", "Std", 2),
+        Column("mean_rank", "Mean rank", 2),
+        Column("ci_low", "95 % from", 2),
+        Column("ci_high", "to", 2),
+    ]
     if "detector_family" in study.results:
         families = study.results.drop_duplicates("detector").set_index("detector")["detector_family"]
         frame.insert(1, "detector_family", frame["detector"].map(families))
@@ -121,15 +133,26 @@ def _matrix(study: Results) -> View:
     order = means.mean().sort_values(ascending=False, kind="stable").index
     frame = means[order].rename_axis(columns=None).rename_axis("model").reset_index()
     columns = [Column("model", "Model"), *(Column(d, d, 1) for d in order)]
-    return _view("model-detector", "Mean AUROC per model and detector",
-                 f"Percent, mean over sets; best detector first.{study.remark('auroc')}", frame, columns)  # fmt: skip
+    return _view(
+        "model-detector",
+        "Mean AUROC per model and detector",
+        f"Percent, mean over sets; best detector first.{study.remark('auroc')}",
+        frame,
+        columns,
+    )
 
 
 def _anova(study: Results) -> View:
     frame = anova(study.complete("auroc"))
     shown = frame.assign(term=frame["term"].map(term_name))
-    columns = [Column("term", "Term"), Column("df", "df", 0), Column("sum_sq", "Sum of squares", 0),
-               Column("F", "F", 2), Column("p", "p", 3), Column("share", "Share (%)", 2, 100)]  # fmt: skip
+    columns = [
+        Column("term", "Term"),
+        Column("df", "df", 0),
+        Column("sum_sq", "Sum of squares", 0),
+        Column("F", "F", 2),
+        Column("p", "p", 3),
+        Column("share", "Share (%)", 2, 100),
+    ]
     note = "AUROC in percent; the sets of an OOD category are the replicates."
     return _view("anova", "Analysis of variance of AUROC", note, shown, columns)
 
@@ -138,8 +161,13 @@ def _leave_out(study: Results) -> View:
     frame = leave_one_category_out(study.complete("auroc"))
     frame["term"] = frame["term"].map(term_name)
     columns = [Column("term", "Term"), *(Column(c, c, 2, 100) for c in frame.columns[1:])]
-    return _view("anova-categories", "Shares of variance without one OOD category",
-                 "Shares of the variance of AUROC, in percent.", frame, columns)  # fmt: skip
+    return _view(
+        "anova-categories",
+        "Shares of variance without one OOD category",
+        "Shares of the variance of AUROC, in percent.",
+        frame,
+        columns,
+    )
 
 
 def _correlations(study: Results) -> View:
@@ -149,8 +177,16 @@ def _correlations(study: Results) -> View:
         y=frame["y"].map(LABELS),
         subset=frame["subset"].str.replace("ood_category", "OOD category").str.replace("model_category", "training"),
     )
-    columns = [Column("x", "Of"), Column("y", "with"), Column("subset", "Part"), Column("group", "Group"),
-               Column("rho", "ρ", 2), Column("p", "p", 3), Column("n", "n", 0), Column("reason", "Remark")]  # fmt: skip
+    columns = [
+        Column("x", "Of"),
+        Column("y", "with"),
+        Column("subset", "Part"),
+        Column("group", "Group"),
+        Column("rho", "ρ", 2),
+        Column("p", "p", 3),
+        Column("n", "n", 0),
+        Column("reason", "Remark"),
+    ]
     note = "Over rows of the results table. p takes rows as independent, which rows of one model are not."
     return _view("correlations", "Spearman's rank correlations", note, shown, columns)
 
@@ -177,7 +213,10 @@ def _paper(study: Results) -> View:
         frame[name] = ours[name].to_numpy()
         frame[f"{name}_paper"] = theirs.loc[both, name].to_numpy(np.float64)
         frame[f"{name}_difference"] = frame[name] - frame[f"{name}_paper"]
-        columns += [Column(name, LABELS[name], 2), Column(f"{name}_paper", "paper", 2),
-                    Column(f"{name}_difference", "difference", 2)]  # fmt: skip
+        columns += [
+            Column(name, LABELS[name], 2),
+            Column(f"{name}_paper", "paper", 2),
+            Column(f"{name}_difference", "difference", 2),
+        ]
     note = "Percent and points, for checkpoints present in both; a difference is this study minus the paper."
     return _view("paper", "Differences from the paper", note, frame, columns)
