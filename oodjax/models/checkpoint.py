@@ -189,7 +189,7 @@ def _write(folder: Path, arrays: dict[str, np.ndarray], first: dict[str, dict], 
     """A whole checkpoint in a new folder, on the disk when it returns; the hash of its weights."""
     folder.mkdir()
     if arrays:  # Orbax takes no empty tree
-        with ocp.StandardCheckpointer() as checkpointer:
+        with _checkpointer() as checkpointer:
             checkpointer.save(folder.absolute() / WEIGHTS, arrays)
     hashes = {"weights": _digest(arrays), "files": _digest_files(folder / WEIGHTS)}
     text = json.dumps({**first, **hashes, **facts}, indent=2) + "\n"
@@ -279,10 +279,17 @@ def read_arrays(folder: Path, manifest: dict[str, Any]) -> dict[str, np.ndarray]
     return arrays
 
 
+def _checkpointer() -> ocp.StandardCheckpointer:
+    """Of this process alone: Orbax would wait for the other processes of a run on several hosts."""
+    own = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(own, {own}, f"process-{own}")
+    return ocp.StandardCheckpointer(multiprocessing_options=alone)
+
+
 def _read_arrays(folder: Path) -> dict[str, np.ndarray]:
     if not folder.exists():
         return {}
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _checkpointer() as checkpointer:
         stored = dict(checkpointer.metadata(folder.absolute()).item_metadata)
         target = {name: jax.ShapeDtypeStruct(m.shape, m.dtype) for name, m in stored.items()}
         arrays = checkpointer.restore(folder.absolute(), target)
