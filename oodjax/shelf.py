@@ -86,6 +86,16 @@ class Shelf:
 
     def array_keys(self, image_set: ImageSet, points: Points | None) -> dict[str, str]:
         """Array -> key of everything that is to be kept of the model on a set; `points` are ODIN's."""
+        known = image_set.name, points
+        if known not in self._array_keys:
+            self._array_keys[known] = self._keys_of_arrays(image_set, points)
+        return self._array_keys[known]
+
+    @cached_property
+    def _array_keys(self) -> dict[tuple[str, Points | None], dict[str, str]]:
+        return {}
+
+    def _keys_of_arrays(self, image_set: ImageSet, points: Points | None) -> dict[str, str]:
         base = self.outputs_key(image_set)
         found = dict.fromkeys(("valid", "logits", "features"), base)
         if "layer_means" in self.needs:
@@ -187,17 +197,23 @@ class Shelf:
         return found
 
     def choice_key(self, name: str) -> str:
-        found = self._reads(name, None, None)
-        for image_set in self.study.validations:
-            found += self._reads(name, image_set, ODIN_GRID)
-        return keys.selection_key(name, found)
+        if name not in self._choice_keys:
+            found = self._reads(name, None, None)
+            for image_set in self.study.validations:
+                found += self._reads(name, image_set, ODIN_GRID)
+            self._choice_keys[name] = keys.selection_key(name, found)
+        return self._choice_keys[name]
+
+    @cached_property
+    def _choice_keys(self) -> dict[str, str]:
+        return {}
 
     def choice(self, name: str) -> Chosen | None:
         """The kept choice of a detector's point, where it is current."""
         value = self.store.value(self.choice_group, name, self.choice_key(name))
-        return (
-            None if value is None else Chosen(value["options"], value["auroc"], tuple(Note(*n) for n in value["notes"]))
-        )
+        if value is None:
+            return None
+        return Chosen(value["options"], value["auroc"], tuple(Note(*note) for note in value["notes"]))
 
     def odin_points(self) -> Points | None:
         """ODIN's chosen point as axes for the test sets; None while it is not chosen."""

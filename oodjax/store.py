@@ -65,6 +65,7 @@ class Store:
     warn: Callable[[str], None] = print
     _checked: dict[Path, tuple[int, int]] = field(default_factory=dict, repr=False)
     _told: set[str] = field(default_factory=set, repr=False)
+    _records: dict[Path, tuple[tuple[int, ...], Any]] = field(default_factory=dict, repr=False)
 
     @property
     def root(self) -> Path:
@@ -180,6 +181,10 @@ class Store:
         """The entries of a group; none where there is no record yet, None where it is damaged."""
         path = self.root / group / RECORD
         try:
+            facts = path.stat()
+            seen = (facts.st_ino, facts.st_mtime_ns, facts.st_size)
+            if self._records.get(path, ((), None))[0] == seen:
+                return self._records[path][1]
             record = json.loads(path.read_text(encoding="utf-8"))
             entries = record["entries"]
             if record["format"] != FORMAT or record["sha256"] != fingerprint([group, entries]):
@@ -189,6 +194,7 @@ class Store:
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             self._say(path, "its record is damaged or belongs elsewhere")
             return None
+        self._records[path] = seen, entries
         return entries
 
     def _intact(self, folder: Path, name: str, entry: Mapping[str, Any]) -> bool:

@@ -1,7 +1,10 @@
 """Every test runs with strict dtype promotion and explicit broadcasting, so that no precision is lost unnoticed.
 
-Annotated shapes are checked on every call of the modules in `shapes.MODULES`.
+Annotated shapes are checked on every call of the modules in `shapes.MODULES`. Processes that tests start answer SIGINT,
+also where the tests themselves run in the background of a shell, which ignores it.
 """
+
+import signal
 
 import jax
 import shapes
@@ -11,3 +14,4 @@ install_import_hook([f"oodjax.{name}" for name in shapes.MODULES], "shapes.check
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+signal.signal(signal.SIGINT, signal.default_int_handler)

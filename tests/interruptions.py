@@ -48,12 +48,15 @@ class Moments:
 def watched(moments: Moments, folder: Path) -> Iterator[None]:
     """Every call that changes something in `folder` is one of the moments; other files are let through."""
 
+    def inside(path: str) -> bool:
+        return f"{path}{os.sep}".startswith(f"{folder}{os.sep}")
+
     def concerns(name: str, args: tuple[Any, ...]) -> bool:
         if name in ("pwrite", "fsync", "ftruncate"):
-            return os.readlink(f"/proc/self/fd/{args[0]}").startswith(str(folder))
+            return inside(os.readlink(f"/proc/self/fd/{args[0]}"))
         if name == "open" and len(args) > 1 and not args[1] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
             return False
-        return os.fsdecode(args[0]).startswith(str(folder)) if not isinstance(args[0], int) else False
+        return inside(os.fsdecode(args[0])) if not isinstance(args[0], int) else False
 
     def watch(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **options: Any) -> Any:
@@ -62,7 +65,7 @@ def watched(moments: Moments, folder: Path) -> Iterator[None]:
         return call
 
     def watch_open(file: Any, mode: str = "r", *args: Any, **options: Any) -> Any:
-        concerned = not isinstance(file, int) and os.fsdecode(file).startswith(str(folder)) and set(mode) & set("wa+")
+        concerned = not isinstance(file, int) and inside(os.fsdecode(file)) and set(mode) & set("wa+")
         return moments(opened, file, mode, *args, **options) if concerned else opened(file, mode, *args, **options)
 
     opened = builtins.open
