@@ -58,7 +58,7 @@ def assert_same(found, monitor) -> None:
         assert found[f"in{n}"].dtype == bool and found[f"label{n}"].dtype == np.int32
 
 
-@pytest.mark.parametrize("name", ["mds", "gram"])
+@pytest.mark.parametrize("name", ["mds", pytest.param("gram", marks=pytest.mark.slow)])
 def test_jax_alone_runs_the_artefact_for_any_number_of_images(tmp_path, name):
     monitor = oodjax.Monitor(monitors.network(), monitors.calibrated(name), batch_size=32)
     oodjax.export(monitor, tmp_path / "artefact")
@@ -67,6 +67,7 @@ def test_jax_alone_runs_the_artefact_for_any_number_of_images(tmp_path, name):
     assert_same(found, monitor)
 
 
+@pytest.mark.slow
 def test_a_vit_is_exported_too(tmp_path):
     monitor = a_monitor_of_a_vit()
     oodjax.export(monitor, tmp_path / "artefact", platforms=("cpu",))

@@ -54,6 +54,7 @@ def prepared(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_cifar10_is_trained_and_scored_in_one_run(prepared, tmp_path, capsys):
     asked = ["--models", "baseline", "--detectors", "mls", "knn", "--datasets", "cifar100", "dtd", "mnist"]
     arguments = ["cifar10", "--data", str(prepared), "--out", str(tmp_path), *asked]

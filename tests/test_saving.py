@@ -88,6 +88,7 @@ def a_monitor_of_a_vit() -> oodjax.Monitor:
     return oodjax.Monitor(network, det.calibrate(oodjax.extract(network, monitors.KNOWN), tpr=0.9), batch_size=16)
 
 
+@pytest.mark.slow
 def test_monitors_take_their_network_with_them(tmp_path):
     made = {
         "resnet": oodjax.Monitor(monitors.network(), monitors.calibrated("mds"), batch_size=32),
