@@ -8,33 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from oodjax.detectors.names import NAMES
 from oodjax.metrics import COLUMNS
 from oodjax.store import Store, key_of
 from oodjax.zoo import checkpoints
 
-DETECTORS = (
-    "msp",
-    "mls",
-    "ebo",
-    "odin",
-    "tempscale",
-    "klm",
-    "gen",
-    "mds",
-    "rmds",
-    "knn",
-    "she",
-    "vim",
-    "ash",
-    "react",
-    "dice",
-    "scale",
-    "nnguide",
-    "fdbd",
-    "gram",
-    "ats",
-    "gradnorm",
-)
+DETECTORS = NAMES
 SETS = {
     "held_out_digits": "near",
     "letters": "near",

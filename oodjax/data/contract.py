@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -71,9 +72,12 @@ class Source(Protocol):
         """
 
 
-class Opens:
+class Opens(ABC):
+    """What makes `source[i]` of `source.open(i)`."""
+
+    @abstractmethod
     def open(self, index: int) -> Opened:
-        raise NotImplementedError
+        """See `Source.open`."""
 
     def __getitem__(self, index: int) -> Opened:
         return self.open(index)
