@@ -1,14 +1,15 @@
-"""Outputs of any model on any images: `oodjax.extract`."""
+"""Outputs of any model on any images: `oodjax.extract`, or `stream` for more of them than memory holds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from oodjax.checks import check_logits
+from oodjax.data.contract import BadImage, Source
 from oodjax.data.loader import AS_IT_IS, Geometry, load
 from oodjax.detectors.classification import ODIN_NOISES, ODIN_TEMPERATURES
 from oodjax.devices import Devices
@@ -20,6 +21,13 @@ from oodjax.outputs import Outputs
 BATCH_SIZE = 64
 FIELDS = ("logits", "features", "gram", "layer_means", "odin")
 Pixels = np.ndarray
+
+
+class _Part(NamedTuple):
+    pixels: Pixels  # (rows, H, W, C)
+    mask: np.ndarray  # (rows,) which rows are images
+    labels: np.ndarray | None  # (rows,) of a labelled source
+    images: int  # how many it stands for, those that cannot be read among them
 
 
 def extract(
@@ -57,35 +65,70 @@ def extract(
       ValueError: no images, or of a wrong type or shape; an unknown field; fields that the model has no maps for;
         logits that are not head(features).
     """
+    found = list(
+        stream(
+            network,
+            images,
+            batch_size=batch_size,
+            needs=needs,
+            temperatures=temperatures,
+            noises=noises,
+            check_head=check_head,
+        )
+    )
+    if not found:
+        raise ValueError("extract got no images; it needs at least one")
+    joined = jax.tree.map(lambda *parts: np.concatenate(parts), *found)
+    return joined if labels is None else Outputs(**{**vars(joined), "labels": labels})
+
+
+def stream(
+    network: Network | Callable[..., Any],
+    images: Any,
+    *,
+    batch_size: int = BATCH_SIZE,
+    needs: Iterable[str] = (),
+    temperatures: Sequence[float] = ODIN_TEMPERATURES,
+    noises: Sequence[float] = ODIN_NOISES,
+    check_head: bool = True,
+    unreadable: list[BadImage] | None = None,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Iterator[Outputs]:
+    """What `extract` returns, a batch at a time: as `TrainStatistics.collect` takes it, of any number of images.
+
+    Args:
+      network, images, batch_size, needs, temperatures, noises, check_head: as for `extract`.
+      unreadable: takes the images of a source that cannot be read, which are left out; None stops at the first.
+      advance: told how many images each batch held.
+
+    Raises:
+      ValueError: as `extract`, but for no images, of which nothing comes.
+      BadImage: an image cannot be read, and `unreadable` is None.
+    """
     unknown = sorted(set(needs) - set(FIELDS))
     if unknown:
         raise ValueError(f"extract: unknown needs {', '.join(unknown)}; possible: {', '.join(FIELDS)}")
     fields = frozenset(needs) - {"logits", "features"}
     own = isinstance(network, Network)
     apply = network.apply if isinstance(network, Network) else FunctionApply(network, False)
-    head = network.head if isinstance(network, Network) else None
+    head = network.head if isinstance(network, Network) and check_head else None
     devices = Devices.all()
-    rows = devices.rows(batch_size)
     geometry = Geometry(network.resize, network.crop) if isinstance(network, Network) else AS_IT_IS
-    batches, own_labels = _batches(images, geometry, rows, own)
     axes = odin_axes((tuple(temperatures), tuple(noises)))
     state, axes = devices.replicate((network.state if isinstance(network, Network) else (), axes))
-    found: list[Outputs] = []
-    waiting: tuple[Outputs, int] | None = None
-    for batch, count in batches:
-        pixels = pixels_of(network) if isinstance(network, Network) else (None, None, _unit(batch))
-        outputs = forward(apply, fields, devices.mesh, state, devices.share(batch), pixels, axes)
+    waiting: tuple[Outputs, _Part] | None = None
+    for part in _parts(images, geometry, devices.rows(batch_size), own, unreadable):
+        pixels = pixels_of(network) if isinstance(network, Network) else (None, None, _unit(part.pixels))
+        outputs = forward(apply, fields, devices.mesh, state, devices.share(part.pixels), pixels, axes)
         if waiting is not None:
-            found.append(_on_host(*waiting))
-        elif check_head and head is not None:
-            check_logits(Outputs(outputs.logits[:count], outputs.features[:count]), head, "extract")
-        waiting = outputs, count
-    if waiting is None:
-        raise ValueError("extract got no images; it needs at least one")
-    found.append(_on_host(*waiting))
-    joined = jax.tree.map(lambda *parts: np.concatenate(parts), *found)
-    labels = own_labels if labels is None else labels
-    return joined if labels is None else Outputs(**{**vars(joined), "labels": labels})
+            yield _on_host(*waiting)
+        elif head is not None:
+            logits, features = (np.asarray(x)[part.mask] for x in (outputs.logits, outputs.features))
+            check_logits(Outputs(logits, features), head, "extract")
+        waiting = outputs, part
+        advance(part.images)
+    if waiting is not None:
+        yield _on_host(*waiting)
 
 
 def _unit(batch: Pixels) -> np.ndarray:
@@ -93,33 +136,40 @@ def _unit(batch: Pixels) -> np.ndarray:
     return np.full(batch.shape[-1], 1 / 255 if batch.dtype == np.uint8 else 1.0, np.float32)
 
 
-def _on_host(outputs: Outputs, count: int) -> Outputs:
-    return jax.tree.map(lambda x: np.asarray(x)[:count], outputs)
+def _on_host(outputs: Outputs, part: _Part) -> Outputs:
+    found = jax.tree.map(lambda x: np.asarray(x)[part.mask], outputs)
+    return found if part.labels is None else Outputs(**{**vars(found), "labels": part.labels[part.mask]})
 
 
-def _batches(
-    images: Any, geometry: Geometry, rows: int, uint8: bool
-) -> tuple[Iterator[tuple[Pixels, int]], np.ndarray | None]:
-    """(padded batch, real rows), and the labels that the images bring."""
+def _parts(
+    images: Any, geometry: Geometry, rows: int, uint8: bool, unreadable: list[BadImage] | None
+) -> Iterator[_Part]:
+    """Batches of `rows` rows, each with at least one image; those of a labelled source with labels."""
     if hasattr(images, "fingerprint") and hasattr(images, "labels"):  # a source
-        return _from_source(images, geometry, rows), images.labels if (images.labels >= 0).any() else None
+        return _from_source(images, geometry, rows, unreadable)
     arrays = [images] if hasattr(images, "shape") else images
     if not isinstance(arrays, Iterable) or isinstance(arrays, (str, bytes, dict)):
         raise ValueError(
             f"extract: images must be an array, a source or an iterable of arrays, got {type(images).__name__}"
         )
-    return _from_arrays(arrays, rows, uint8), None
+    return _from_arrays(arrays, rows, uint8)
 
 
-def _from_source(source: Any, geometry: Geometry, rows: int) -> Iterator[tuple[Pixels, int]]:
-    for batch in load(source, rows, geometries=(geometry,)):
-        yield batch.images, int(batch.mask.sum())
+def _from_source(source: Source, geometry: Geometry, rows: int, unreadable: list[BadImage] | None) -> Iterator[_Part]:
+    labelled, known = bool((source.labels >= 0).any()), 0
+    loader = load(source, rows, geometries=(geometry,), on_bad="stop" if unreadable is None else "skip")
+    for batch in loader:
+        if unreadable is not None:
+            unreadable += loader.bad[known:]
+            known = len(loader.bad)
+        if batch.mask.any():
+            yield _Part(batch.images, batch.mask, batch.labels if labelled else None, int((batch.index >= 0).sum()))
 
 
-def _from_arrays(arrays: Iterable[Any], rows: int, uint8: bool) -> Iterator[tuple[Pixels, int]]:
+def _from_arrays(arrays: Iterable[Any], rows: int, uint8: bool) -> Iterator[_Part]:
     """Arrays of any lengths as batches of one, each as soon as it is full."""
     held: list[Pixels] = []
-    count = 0
+    count, whole = 0, np.ones(rows, bool)
     for array in arrays:
         array = np.asarray(array)
         if array.ndim != 4 or (uint8 and (array.dtype != np.uint8 or array.shape[-1] != 3)):
@@ -131,9 +181,9 @@ def _from_arrays(arrays: Iterable[Any], rows: int, uint8: bool) -> Iterator[tupl
             held.append(array[start : start + rows])
             count += len(held[-1])
             while count >= rows:
-                whole = np.concatenate(held)
-                yield whole[:rows], rows
-                held, count = [whole[rows:]], count - rows
+                joined = np.concatenate(held)
+                yield _Part(joined[:rows], whole, None, rows)
+                held, count = [joined[rows:]], count - rows
     if count:
-        whole = np.concatenate(held)
-        yield np.pad(whole, [(0, rows - count), (0, 0), (0, 0), (0, 0)]), count
+        joined = np.pad(np.concatenate(held), [(0, rows - count), (0, 0), (0, 0), (0, 0)])
+        yield _Part(joined, np.arange(rows) < count, None, count)

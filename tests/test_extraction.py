@@ -10,8 +10,8 @@ from flax import nnx
 from studies import small
 
 import oodjax
-from oodjax import detectors, forward
-from oodjax.data.sources import Arrays
+from oodjax import detectors, extraction, forward
+from oodjax.data.sources import Arrays, BadImage, Files
 from oodjax.models.network import Network
 from oodjax.outputs import Head
 from oodjax.taps import summarize
@@ -180,3 +180,20 @@ FAULTS = {
 def test_what_cannot_be_run_is_said_in_a_sentence(network, model, call, words):
     with pytest.raises(ValueError, match=words):
         call(network, model)
+
+
+def test_a_stream_leaves_out_what_cannot_be_read_and_names_it(network, tmp_path):
+    from image_files import save, truncate
+
+    for i in range(7):
+        save(tmp_path / f"class_{i % 2}" / f"{i}.png", i, 16, 16)
+    broken = [truncate(tmp_path / "class_0" / "2.png"), truncate(tmp_path / "class_1" / "5.png")]
+    source, found, done = Files.from_folder(tmp_path), [], []
+    parts = list(extraction.stream(network, source, batch_size=4, unreadable=found, advance=done.append))
+    assert [bad.path for bad in found] == list(map(str, broken)) and done == [4, 3]
+    kept = [i for i, path in enumerate(source.paths) if str(source.root / path) not in map(str, broken)]
+    pixels = np.stack([np.asarray(source.open(i)) for i in kept])
+    np.testing.assert_allclose(np.concatenate([p.logits for p in parts]), network(pixels).logits, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(np.concatenate([p.labels for p in parts]), source.labels[kept])
+    with pytest.raises(BadImage, match="2.png"):
+        list(extraction.stream(network, source, batch_size=4))

@@ -67,15 +67,20 @@ class Tfds(Opens):
     def description(self) -> str:
         return f"tensorflow-datasets {self._source.dataset_info.full_name}, split {self.split}"
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What each label stands for; empty where there are no labels."""
+        import tensorflow_datasets as tfds
+
+        label = self._source.dataset_info.features.get("label") if self.labelled else None
+        return tuple(label.names) if isinstance(label, tfds.features.ClassLabel) else ()
+
     @cached_property
     def labels(self) -> np.ndarray:
-        if not self.labelled:
+        if not self.class_names:
             return checked_labels(None, len(self))
         import tensorflow_datasets as tfds
 
-        features = self._source.dataset_info.features
-        if "label" not in features or not isinstance(features["label"], tfds.features.ClassLabel):
-            return checked_labels(None, len(self))
         no_images = {"image": tfds.decode.SkipDecoding()}
         labels = self._builder.as_data_source(split=self.split, decoders=no_images)
         return checked_labels([int(labels[index]["label"]) for index in range(len(labels))], len(self))

@@ -47,7 +47,7 @@ def _from_options(options: Options) -> Study:
     return Study(
         "own",
         tuple(sets),
-        (_model("model", "own", options.model, Path("."), "--model"),),
+        (model_of("model", "own", options.model, Path("."), "--model"),),
         **options.settings(BATCH_SIZE),
     )
 
@@ -86,13 +86,25 @@ def _from_file(options: Options) -> Study:
         if len(given) != 1:
             raise StudyError(f"{where}: expected either `checkpoint` or `network`, got {', '.join(given) or 'neither'}")
         category = _text(entry, "category", where) if "category" in entry else "own"
-        models.append(_model(name, category, _text(entry, given[0], where), base, f"{where} {given[0]}", given[0]))
+        models.append(model_of(name, category, _text(entry, given[0], where), base, f"{where} {given[0]}", given[0]))
     if not models:
         raise StudyError(f"{path} names no model: add [models.NAME] with `checkpoint` or `network`")
     return Study(path.stem, tuple(sets), tuple(models), **options.settings(BATCH_SIZE))
 
 
-def _model(name: str, category: str, text: str, base: Path, where: str, kind: str | None = None) -> Model:
+def model_of(name: str, category: str, text: str, base: Path, where: str, kind: str | None = None) -> Model:
+    """The model that a word of the user's names: a converted checkpoint's folder, or module:function.
+
+    Args:
+      name, category: of the tables' rows.
+      text: the word.
+      base: the folder that paths and modules in it start from.
+      where: begins the message of what is wrong.
+      kind: "checkpoint" or "network" where only that is meant.
+
+    Raises:
+      StudyError: there is neither.
+    """
     try:
         folder = base / Path(text).expanduser()
     except RuntimeError as error:
