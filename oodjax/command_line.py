@@ -102,9 +102,20 @@ def one_line(text: str) -> str:
     return " ".join(w if len(w) <= _LONGEST_WORD else f"{w[: _LONGEST_WORD - 50]}…{w[-50:]}" for w in words)
 
 
+def add_plugins(parser: argparse.ArgumentParser) -> None:
+    """Gives a command the option whose modules `oodjax.plugins.load` takes: `vars(options).get("plugin", ())`."""
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        default=argparse.SUPPRESS,
+        metavar="MODULE",
+        help="a module that registers detectors, recipes or presets of your own; may be given several times",
+    )
+
+
 def split_names(given: Sequence[str]) -> list[str]:
-    """Names separated by spaces or commas, or both."""
-    return [name for text in given for name in text.split(",") if name]
+    """Names separated by spaces or commas, or both; the commas between round brackets are a name's own."""
+    return [name for text in given for name in re.findall(r"(?:[^,(]|\([^)]*\)?)+", text)]
 
 
 def names(text: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 _STANDARD = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib"))
 _INSTALLED = {"site-packages", "dist-packages"}
+_OWN = {__name__.partition(".")[0], "__main__"}
 _BLOCKS = ("body", "orelse", "finalbody")
 
 
@@ -45,11 +46,18 @@ def form(node: Any) -> str:
     return repr(node)
 
 
-@cache
+def count_as_own(name: str) -> None:
+    """From here on a module's package is its author's own code, also where it is installed as libraries are."""
+    _OWN.add(name.partition(".")[0])
+
+
 def is_own(name: str) -> bool:
     """Whether a module belongs to this package or is someone's own file, rather than an installed library's."""
-    if name.partition(".")[0] in (__name__.partition(".")[0], "__main__"):
-        return True
+    return name.partition(".")[0] in _OWN or _is_file_of_ones_own(name)
+
+
+@cache
+def _is_file_of_ones_own(name: str) -> bool:
     path = _origin(name)
     if path is None or _INSTALLED & set(path.parts):
         return False
