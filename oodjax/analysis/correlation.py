@@ -54,7 +54,7 @@ def spearman(table, x="accuracy", y="auroc", by=None):
         b = host_array(x, "the second array").astype(np.float64)
         if a.ndim != 1 or a.shape != b.shape:
             raise ValueError(f"expected two arrays of shape (n,), got {a.shape} and {b.shape}")
-        return _correlate(a, b, "the first array", "the second array")[:2]
+        return correlate(a, b, "the first array", "the second array")[:2]
     require_columns(table, [x, y] if by is None else [x, y, by])
     if by is None:
         return _of_rows(table, x, y)
@@ -120,10 +120,10 @@ def _subsets(
 
 
 def _of_rows(rows: pd.DataFrame, x: str, y: str) -> Correlation:
-    return _correlate(numbers_of(rows, x).astype(np.float64), numbers_of(rows, y).astype(np.float64), x, y)
+    return correlate(numbers_of(rows, x).astype(np.float64), numbers_of(rows, y).astype(np.float64), x, y)
 
 
-def _correlate(a: np.ndarray, b: np.ndarray, *names: str) -> Correlation:
+def correlate(a: np.ndarray, b: np.ndarray, *names: str) -> Correlation:
     keep = ~(np.isnan(a) | np.isnan(b))
     a, b = tied(a[keep]), tied(b[keep])
     if len(a) < 3:

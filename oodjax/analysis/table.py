@@ -104,6 +104,8 @@ def mean_table(table: pd.DataFrame, response: str, rows: str = "model", columns:
 def join_models(table: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
     """The results with each model's accuracy, ECE and training category (`model_category`) beside them.
 
+    The columns `recipe` and `seed` of `models` come along where the table lacks them.
+
     Args:
       table: results with a column `model`.
       models: one row per model, with columns `model`, `category`, `accuracy` and `ece`.
@@ -115,6 +117,7 @@ def join_models(table: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
     unknown = sorted(set(table["model"]) - set(models["model"]), key=str)
     if unknown:
         raise ValueError(f"models has no row for {unknown}")
-    facts = models[["model", "category", "accuracy", "ece"]].rename(columns={"category": "model_category"})
+    trained = [c for c in ("recipe", "seed") if c in models.columns and c not in table.columns]
+    facts = models[["model", "category", "accuracy", "ece", *trained]].rename(columns={"category": "model_category"})
     kept = table.drop(columns=["accuracy", "ece", "model_category"], errors="ignore")
     return kept.merge(facts, on="model", how="left", validate="many_to_one")
