@@ -43,7 +43,7 @@ addEventListener("load", async () => {
     }
     found.tables.push(columns);
   }
-  found.images = document.images.length;
+  found.drawings = document.querySelectorAll("figure .drawing > svg, figure .drawing > img").length;
   found.scroll = document.documentElement.scrollWidth - document.documentElement.clientWidth;
   const result = document.createElement("pre");
   result.id = "probe";
@@ -74,7 +74,7 @@ def test_page_in_a_browser(tmp_path, width):
     found, console = open_page(page, width, tmp_path / "profile")
     assert not console
     assert not found["errors"] and not found["missing"]
-    assert found["images"] == len(list((page.parent / "figures").glob("*.svg"))) >= 24
+    assert found["drawings"] == len(list((page.parent / "figures").glob("*.svg"))) >= 24
     assert found["scroll"] <= 0
     assert len(found["tables"]) >= 7
     for columns in found["tables"]:

@@ -83,6 +83,9 @@ class Results:
             for row in pairs[pairs["ood_category"] == category].itertuples()
         }
 
+    def datasets_of(self, ood_category: str) -> list[str]:
+        return [name for name, category in self.datasets.items() if category == ood_category]
+
     def complete(self, metric: str) -> pd.DataFrame:
         """The rows whose detector and data set every model has a value for, so that means compare like with like.
 

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import gc
 import json
-import re
 from collections.abc import Sequence
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jinja2
-
 from oodjax._version import __version__
-from oodjax.analysis import Statement, does_accuracy_predict
 from oodjax.files import fingerprint, sha256, write_text, write_whole
 from oodjax.fingerprints import package_code
 from oodjax.listing import read_listing, staging
 from oodjax.report import figures, tables
-from oodjax.report.data import CannotSay, ReportError, Results, join, load
-from oodjax.report.figures_tests import term_name
-from oodjax.report.reading import read_manifest, visible
+from oodjax.report.data import ReportError, Results, join, load
+from oodjax.report.explain import detector_words, glossary
+from oodjax.report.first import first_screen, scope, verdict
+from oodjax.report.forms import asks, form_of, picture
+from oodjax.report.heat import heat_tables, numbers
+from oodjax.report.inline import fitting, inlined
+from oodjax.report.reading import read_manifest
+from oodjax.report.render import render
 from oodjax.report.style import look, save
 
 _PX_PER_INCH = 96
@@ -34,6 +33,14 @@ _FACTS = {
     ("device", "cpus"): "processors of the host",
     ("configuration", "searched"): "hyper-parameters searched",
 }
+_BEFORE = (("answer", "Answer"), ("heat", "Detectors and sets"))
+_AFTER = (
+    ("verdict", "Findings"),
+    ("tables", "Tables"),
+    ("data", "Data sets"),
+    ("glossary", "Glossary"),
+    ("run", "The run"),
+)
 _OF_ONE_RUN = ("asked", "stages", "decoded_images", "forward_passes", "odin_passes")
 
 
@@ -48,6 +55,8 @@ class Shown(NamedTuple):
     width: int = 0
     height: int = 0
     reason: str = ""
+    metric: str = ""
+    markup: str = ""
 
 
 def write(folder: Path, out: Path | None = None, detectors: Sequence[str] = (), baseline: str | None = None) -> Path:
@@ -95,7 +104,7 @@ def made_from(folder: Path) -> str:
     """Fingerprint of what decides a report."""
     inputs = [sha256(folder / name) for name in ("results.csv", "models.csv")]
     manifest = {k: v for k, v in read_manifest(folder / "run.json").items() if k not in _OF_ONE_RUN}
-    looks = [sha256(path) for path in sorted(Path(__file__).parent.iterdir()) if path.suffix in _LOOKS]
+    looks = [sha256(path) for path in sorted(Path(__file__).parent.rglob("*")) if path.suffix in _LOOKS]
     return fingerprint([*inputs, manifest, package_code("report", "analysis", "zoo"), *looks])
 
 
@@ -106,25 +115,48 @@ def _planned(study: Results, detectors: Sequence[str]) -> list[str]:
 
 
 def _render(study: Results, shown: list[Shown], views: list[tables.View], absent: list[tuple[str, str]]) -> str:
-    return _template().render(
+    statements = verdict(study)
+    top = picture(form_of(study), [f.key for f in shown if not f.reason])
+    sections: list[tuple[str, str, list[Shown], list[tuple[str, str]]]] = []
+    for title in figures.SECTIONS:
+        here = [f for f in shown if f.section == title]
+        missing = [(f"{f.label}, {f.title}", f.reason) for f in here if f.reason]
+        drawn = [f for f in here if not f.reason and f.key != top]
+        if drawn or missing:
+            sections.append((f"section-{len(sections) + 1}", title, drawn, missing))
+    words = detector_words(study.detectors, {})
+    return render(
+        "page.html",
         study=study,
-        verdict=_verdict(study),
-        sections=[(s, [f for f in shown if f.section == s]) for s in figures.SECTIONS],
+        answer=first_screen(study, statements),
+        scope=scope(study),
+        picture=next((f for f in shown if f.key == top), None),
+        heat=heat_tables(study),
+        numbers=numbers(study),
+        verdict=statements,
+        sections=sections,
+        contents=[*_BEFORE, *((id, title) for id, title, _, _ in sections), *_AFTER],
         tables=views,
         absent_tables=absent,
+        detectors=words,
+        glossary=glossary(words),
+        thumbnails=[],
+        no_thumbnails="There are no thumbnails beside these tables: run the study again to have them.",
+        data=study.image_sets,
+        runs=[],
         manifest=json.dumps(study.manifest, indent=2) if study.manifest else "",
         provenance=_provenance(study.manifest),
-        data=study.image_sets,
         version=__version__,
-        style=_asset("style.css"),
-        script=_asset("table.js"),
+        palette="",
     )
 
 
 def _draw(study: Results, detectors: Sequence[str], folder: Path) -> list[Shown]:
-    shown = []
+    shown, form = [], form_of(study)
     with look():
         for entry in figures.entries(study, detectors):
+            if not asks(form, entry.title):
+                continue
             about = entry.key, entry.label, entry.title, entry.section
             try:
                 drawing = entry.draw(study)
@@ -133,10 +165,26 @@ def _draw(study: Results, detectors: Sequence[str], folder: Path) -> list[Shown]
                 continue
             save(drawing, folder / entry.key)
             width, height = (round(_PX_PER_INCH * x) for x in drawing.figure.get_size_inches())
-            shown.append(Shown(*about, drawing.caption, width, height))
+            shown.append(Shown(*about, drawing.caption, width, height, metric=_metric(entry.title)))
             drawing.figure.clear()
     gc.collect()
-    return shown
+    return _into_the_page(shown, folder)
+
+
+def _into_the_page(shown: list[Shown], folder: Path) -> list[Shown]:
+    """The figures with their markup, as many as a page can hold."""
+    markup = {
+        f.key: inlined((folder / f"{f.key}.svg").read_text(encoding="utf-8"), f.title, f.width)
+        for f in shown
+        if not f.reason
+    }
+    kept = fitting({key: len(text.encode()) for key, text in markup.items()})
+    return [f._replace(markup=markup[f.key]) if f.key in kept else f for f in shown]
+
+
+def _metric(title: str) -> str:
+    """The metric that a figure is of; empty where it is of none."""
+    return "fpr95" if "FPR95" in title else "auroc" if "AUROC" in title else ""
 
 
 def _tabulate(study: Results, folder: Path) -> tuple[list[tables.View], list[tuple[str, str]]]:
@@ -150,21 +198,6 @@ def _tabulate(study: Results, folder: Path) -> tuple[list[tables.View], list[tup
         write_text(folder / f"{entry.key}.csv", view.frame.to_csv(index=False))
         views.append(view)
     return views, absent
-
-
-def _verdict(study: Results) -> list[Statement]:
-    """The plain-language answer, numbers in percent."""
-    try:
-        rows = study.complete("auroc").rename(columns={"auroc": "AUROC"})
-    except CannotSay as error:
-        return [Statement(f"Nothing can be said: {error}.", "Other data may answer it.")]
-    facts = study.facts[study.facts["model"].isin(rows["model"])]
-    return does_accuracy_predict(rows, facts, study.baseline, "AUROC", term_name)
-
-
-def tie(text: str) -> str:
-    """No line break within `p < 0.001` and its like."""
-    return re.sub(r"(\S) ([=<]) (?=\S)", "\\1\u00a0\\2\u00a0", text).replace(" %", "\u00a0%")
 
 
 def _sentence(error: Exception) -> str:
@@ -183,21 +216,3 @@ def _provenance(manifest: dict[str, Any]) -> list[tuple[str, str]]:
                 (_FACTS.get((part, name), name.replace("_", " ")), {"True": "yes", "False": "no"}.get(text, text))
             )
     return facts
-
-
-def _safe(value: Any) -> Any:
-    return visible(value) if type(value) is str else value  # markup is our own
-
-
-@cache
-def _asset(name: str) -> str:
-    return (resources.files("oodjax.report") / name).read_text(encoding="utf-8")
-
-
-@cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, finalize=_safe
-    )
-    environment.filters["tie"] = tie
-    return environment.from_string(_asset("template.html"))

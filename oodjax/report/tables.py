@@ -15,12 +15,15 @@ from oodjax.report.figures_tests import correlations, term_name
 from oodjax.report.style import LABELS
 from oodjax.report.wording import number
 
+_NAMES = ("model", "recipe", "category", "detector")
+
 
 class Cell(NamedTuple):
     """What a cell shows, and what it is sorted by (empty: last)."""
 
     text: str
     key: str
+    heat: str = ""
 
 
 class Column(NamedTuple):
@@ -33,13 +36,14 @@ class Column(NamedTuple):
 
 
 class View(NamedTuple):
-    """A table ready for the page."""
+    """A table ready for the page; `names` says of each row which model, recipe, category or detector it is of."""
 
     key: str
     title: str
     note: str
     headings: list[tuple[str, bool]]
     rows: list[list[Cell]]
+    names: list[dict[str, str]]
     frame: pd.DataFrame
 
 
@@ -65,7 +69,15 @@ def entries(study: Results) -> Iterator[Entry]:
 
 def _view(key: str, title: str, note: str, frame: pd.DataFrame, columns: Sequence[Column]) -> View:
     cells = [[_cell(row[c.source], c) for c in columns] for row in frame.to_dict("records")]
-    return View(key, title, note, [(c.heading, c.digits is not None) for c in columns], cells, frame)
+    headings = [(c.heading, c.digits is not None) for c in columns]
+    return View(key, title, note, headings, cells, _row_names(frame), frame)
+
+
+def _row_names(frame: pd.DataFrame) -> list[dict[str, str]]:
+    named = frame.reindex(columns=[c for c in _NAMES if c in frame])
+    if not {"model", "recipe", "detector"} & set(named):
+        return [{} for _ in range(len(frame))]
+    return [{str(k): str(v) for k, v in row.items()} for row in named.to_dict("records")]
 
 
 def _cell(value: object, column: Column) -> Cell:
