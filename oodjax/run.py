@@ -10,10 +10,12 @@ if __name__ == "__main__":
 import argparse
 import os
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +87,8 @@ class Job:
       folder: of the results.
       plan_only: print the plan and stop.
       warnings: what may be a mistake in its data.
+      command: the command line, as it can be given again.
+      started: when, in UTC.
     """
 
     whole: Study
@@ -92,17 +96,20 @@ class Job:
     folder: Path
     plan_only: bool
     warnings: list[str]
+    command: str
+    started: datetime
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    command = parser()
+    command, started = parser(), datetime.now(UTC)
+    line = shlex.join([*command.prog.split(), *(sys.argv[1:] if arguments is None else arguments)])
 
     def prepare() -> Job:
         options = command.parse_args(arguments)
         try:
             _join_hosts(options)
             check_devices()
-            return _prepare(options)
+            return _prepare(options, line, started)
         except (UsageError, ValueError) as error:
             command.error(str(error))
 
@@ -134,7 +141,7 @@ def _join_hosts(options: argparse.Namespace) -> None:
     join(asked.get("coordinator"), asked.get("processes"), asked.get("process"))
 
 
-def _prepare(options: argparse.Namespace) -> Job:
+def _prepare(options: argparse.Namespace, line: str, started: datetime) -> Job:
     """The study that the options ask for; nothing is written."""
     from oodjax import presets
     from oodjax.execute import check_detectors
@@ -175,19 +182,20 @@ def _prepare(options: argparse.Namespace) -> Job:
             f"--batch-size must be at most {largest.count}, the images of the largest set, {largest.name}; "
             f"got {given['batch_size']}"
         )
-    _check_outputs(folder)
+    _check_outputs(folder, whole)
     check_labels(part)
     check_detectors(part, Store(folder))
-    return Job(whole, part, folder, options.plan, doubts(part, options.hash_content))
+    return Job(whole, part, folder, options.plan, doubts(part, options.hash_content), line, started)
 
 
-def _check_outputs(folder: Path) -> None:
+def _check_outputs(folder: Path, study: Study) -> None:
     """Refuses a folder that cannot be written, or in which a file that is not ours is in the way."""
+    from oodjax import thumbnails
     from oodjax.listing import read_listing
 
     for part in (folder, folder / "checkpoints", folder / "store"):
         check_folder(part, checkpoints=True)
-    read_listing(folder, LISTING, MAKER).check(TABLES)
+    read_listing(folder, LISTING, MAKER).check([*TABLES, *thumbnails.paths(study.sets)])
     read_listing(folder / "report", "report.json", "oodjax.report").check(["index.html", "tables/results.csv"])
 
 
@@ -225,6 +233,7 @@ def _run(job: Job) -> None:
 
 def _write(job: Job, engine: Engine, console: Console, stages: Any) -> None:
     """Tables of everything that is finished, the manifest and the report."""
+    from oodjax import thumbnails
     from oodjax.console import print_notes, print_tables
     from oodjax.execute import objections
     from oodjax.listing import read_listing, staging
@@ -232,13 +241,26 @@ def _write(job: Job, engine: Engine, console: Console, stages: Any) -> None:
 
     tables = tabulate(job.whole, engine.store)
     manifest = _manifest(job, engine, tables, stages.record)
+    listing = read_listing(job.folder, LISTING, MAKER)
     with staging(job.folder) as staged:
         tables.write(staged)
-        read_listing(job.folder, LISTING, MAKER).publish(staged, manifest)
+        small = thumbnails.write(job.whole.sets, staged)
+        listing.publish(staged, {**manifest, "thumbnails": small, "runs": _runs(job, listing.facts, stages.record)})
     with console.status("drawing the report"):
         _report(job.folder)
     print_tables(console, tables)
     print_notes(console, job.asked, objections(job.asked, engine.store), _notes(job.asked, engine))
+
+
+def _runs(job: Job, before: dict[str, Any], stages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The runs that made what is here: command, start and seconds of each; one that found all finished made nothing."""
+    runs = before.get("runs", [])
+    runs = runs if isinstance(runs, list) else []
+    if not stages and runs:
+        return runs
+    seconds = round((datetime.now(UTC) - job.started).total_seconds(), 1)
+    started = job.started.isoformat(timespec="seconds")
+    return [*runs, {"command": job.command, "started": started, "seconds": seconds}]
 
 
 def _report(folder: Path) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import html
 import json
+import shlex
 import shutil
 import sys
+from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
 import pytest
 from image_files import save
+from PIL import Image
 
 from oodjax import Head, Network, metrics, zoo
 from oodjax.data.preprocess import cut
@@ -158,6 +162,23 @@ def test_a_network_with_maps_runs_gram_and_ats(here, tmp_path, capsys):
     assert main([*options(tmp_path, "own_networks:build_with_maps"), "--detectors", "gram,ats"]) == 0
     assert list(pd.read_csv(tmp_path / "results.csv").detector.unique()) == ["gram", "ats"]
     assert "left out: gram" not in capsys.readouterr().out
+    found = listing(tmp_path)
+    assert [entry["name"] for entry in found["thumbnails"]] == [s["name"] for s in found["data"]]
+    (foxes,) = [entry for entry in found["thumbnails"] if entry["name"] == "foxes"]
+    assert foxes["count"] == 9 and foxes["file"] in found["files"]
+    small = np.asarray(Image.open(tmp_path / foxes["file"]))
+    last = cut(source_of(str(here / "foxes")).open(8), 24, 24, fast=True)  # the shorter side of the largest
+    np.testing.assert_array_equal(small[:, -24:], last)
+    (run,) = found["runs"]
+    words = shlex.split(run["command"])
+    assert words == ["python", "-m", "oodjax.run", *options(tmp_path, "own_networks:build_with_maps"), *words[-2:]]
+    assert words[-2:] == ["--detectors", "gram,ats"] and run["seconds"] > 0
+    assert 0 <= (datetime.now(UTC) - datetime.fromisoformat(run["started"])).total_seconds() < 3600
+    assert main([*options(tmp_path, "own_networks:build_with_maps"), "--detectors", "gram,ats"]) == 0
+    assert listing(tmp_path)["runs"] == [run]  # the second made nothing
+    page = (tmp_path / "report" / "index.html").read_text("utf-8")
+    assert page.count("data:image/png;base64,") == len(found["thumbnails"])
+    assert html.escape(run["command"], quote=True).replace("&#x27;", "&#39;") in page
 
 
 @pytest.mark.slow

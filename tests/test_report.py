@@ -16,7 +16,7 @@ from matplotlib.text import Text
 
 from oodjax import metrics
 from oodjax.files import write_text
-from oodjax.report import ReportError, figures, page, write
+from oodjax.report import ReportError, figures, record, write
 from oodjax.report.__main__ import main
 from oodjax.report.data import load, paper
 from oodjax.report.figures_scores import roc_points
@@ -323,7 +323,7 @@ def test_facts_of_the_manifest_have_names_that_stand_alone():
         "device": {"kind": "cpu", "count": 1},
         "versions": {"jax": "0.10"},
     }
-    assert page._provenance(manifest) == [
+    assert record.provenance(manifest) == [
         ("batch size", "8"),
         ("fast pixels", "no"),
         ("hyper-parameters searched", "yes"),

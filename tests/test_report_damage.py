@@ -132,6 +132,13 @@ def test_what_the_last_run_did_does_not_make_a_report_out_of_date(folder, one_fi
     [
         ("[1", "run.json cannot be read as JSON"),
         ("[1]", "run.json must hold a JSON object, got a list"),
+        ('{"runs": [{"command": 3}]}', r"runs\[0\].command must be a text, got a whole number"),
+        (
+            '{"runs": [{"command": "a", "started": "b", "seconds": "c"}]}',
+            r"runs\[0\].seconds must be a number, got a text",
+        ),
+        ('{"thumbnails": [{"name": "a", "file": "b"}]}', r"thumbnails\[0\].count must be a whole number, got null"),
+        ('{"files": []}', "files must be an object, got a list"),
         ("[" * 100_000, "nested too deeply"),
         ('{"data": "digits"}', "data must be a list, got a text"),
         ('{"data": ["digits"]}', r"data\[0\] must be an object, got a text"),

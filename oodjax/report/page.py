@@ -6,13 +6,13 @@ import gc
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from oodjax._version import __version__
 from oodjax.files import fingerprint, sha256, write_text, write_whole
 from oodjax.fingerprints import package_code
 from oodjax.listing import read_listing, staging
-from oodjax.report import figures, tables
+from oodjax.report import figures, record, tables
 from oodjax.report.data import ReportError, Results, join, load
 from oodjax.report.explain import detector_words, glossary
 from oodjax.report.first import first_screen, scope, verdict
@@ -27,12 +27,6 @@ _PX_PER_INCH = 96
 LISTING, MAKER = "report.json", "oodjax.report"
 # What run.json says of the last run alone: a run that finds everything finished leaves the report as it is.
 _LOOKS = (".html", ".css", ".js")
-_FACTS = {
-    ("device", "kind"): "devices",
-    ("device", "count"): "number of devices",
-    ("device", "cpus"): "processors of the host",
-    ("configuration", "searched"): "hyper-parameters searched",
-}
 _BEFORE = (("answer", "Answer"), ("heat", "Detectors and sets"))
 _AFTER = (
     ("verdict", "Findings"),
@@ -140,12 +134,12 @@ def _render(study: Results, shown: list[Shown], views: list[tables.View], absent
         absent_tables=absent,
         detectors=words,
         glossary=glossary(words),
-        thumbnails=[],
-        no_thumbnails="There are no thumbnails beside these tables: run the study again to have them.",
+        thumbnails=record.thumbnails(study.folder, study.manifest),
+        no_thumbnails=record.no_thumbnails(study.manifest),
         data=study.image_sets,
-        runs=[],
+        runs=record.runs(study.manifest),
         manifest=json.dumps(study.manifest, indent=2) if study.manifest else "",
-        provenance=_provenance(study.manifest),
+        provenance=record.provenance(study.manifest),
         version=__version__,
         palette="",
     )
@@ -203,16 +197,3 @@ def _tabulate(study: Results, folder: Path) -> tuple[list[tables.View], list[tup
 def _sentence(error: Exception) -> str:
     text = str(error).strip().rstrip(".")
     return f"{text[:1].upper()}{text[1:]}."
-
-
-def _provenance(manifest: dict[str, Any]) -> list[tuple[str, str]]:
-    """The manifest's short facts as name and value."""
-    facts = []
-    for part in ("configuration", "device", "versions"):
-        content = manifest.get(part, {})
-        for name, value in content.items():
-            text = f"{len(value)}: {', '.join(map(str, value))}" if isinstance(value, list) else str(value)
-            facts.append(
-                (_FACTS.get((part, name), name.replace("_", " ")), {"True": "yes", "False": "no"}.get(text, text))
-            )
-    return facts

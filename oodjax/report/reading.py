@@ -131,6 +131,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
         _check(path, f"images_left_out.{name}", images, list)
     for i, line in enumerate(_check(path, "warnings", manifest.get("warnings", []), list)):
         _check(path, f"warnings[{i}]", line, str)
+    _check_entries(path, "runs", manifest, {"command": str, "started": str, "seconds": (int, float)})
+    _check_entries(path, "thumbnails", manifest, {"name": str, "file": str, "count": int})
+    _check(path, "files", manifest.get("files", {}), dict)
     for i, entry in enumerate(_check(path, "data", manifest.get("data", []), list)):
         _check(path, f"data[{i}]", entry, dict)
         for name, kind in _IMAGE_SET.items():
@@ -144,6 +147,17 @@ def read_manifest(path: Path) -> dict[str, Any]:
 def image_sets(manifest: dict[str, Any]) -> list[dict[str, Any]]:
     """The manifest's `data`, every entry with all of its fields."""
     return [{n: entry.get(n, kind()) for n, kind in _IMAGE_SET.items()} for entry in manifest.get("data", [])]
+
+
+def _check_entries(path: Path, part: str, manifest: dict[str, Any], kinds: dict[str, Any]) -> None:
+    """Raises a ReportError unless a part is a list of objects that have all of these fields."""
+    for i, entry in enumerate(_check(path, part, manifest.get(part, []), list)):
+        _check(path, f"{part}[{i}]", entry, dict)
+        for name, kind in kinds.items():
+            value = entry.get(name)
+            if not isinstance(value, kind) or isinstance(value, bool):
+                wanted = _kind(kind()) if isinstance(kind, type) else "a number"
+                raise ReportError(f"{path}: {part}[{i}].{name} must be {wanted}, got {_kind(value)}")
 
 
 def _check(path: Path, name: str, value: Any, kind: type) -> Any:
