@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -227,3 +228,20 @@ def test_a_search_over_eight_devices_is_that_of_one(tmp_path):
     np.testing.assert_array_equal(found["ties"][0], [*range(0, 60, 3), *range(1, 15, 3)])
     for name in ("mesh.scores", "file.scores"):
         np.testing.assert_allclose(found[name], found["one.scores"], rtol=1e-6, atol=1e-6)
+
+
+def test_one_query_is_searched_as_one_of_two_is():
+    """A product with a single row is no matrix product to XLA on a CPU, which then compiles a slow loop of its own."""
+    rng = np.random.default_rng(5)
+    bank, queries = (normalize(jnp.asarray(rng.normal(size=(n, 300)), jnp.float32)) for n in (700, 2))
+    for block in (None, 256):
+        alone, pair = nearest(queries[:1], bank, 9, block), nearest(queries, bank, 9, block)
+        for mine, theirs in zip(alone, pair, strict=True):
+            np.testing.assert_array_equal(mine, theirs[:1])
+
+
+def test_the_kth_neighbour_is_found_without_sorting_the_bank():
+    """XLA turns a top k of which one place is read into a sort of all rows."""
+    bank, queries = jnp.zeros((700, 30), jnp.float32), jnp.zeros((1, 30), jnp.float32)
+    program = jax.jit(lambda q, b: [found[:, 8] for found in nearest(q, b, 9)]).lower(queries, bank).compile()
+    assert [line for line in program.as_text().splitlines() if " sort(" in line] == []
