@@ -1,4 +1,4 @@
-"""All figures in the page's order, each with the paper's number where it has one."""
+"""All figures in reading order, each with the paper's number where it has one."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ from oodjax.report import figures_accuracy as accuracy
 from oodjax.report import figures_scores as scores
 from oodjax.report import figures_spread as spread
 from oodjax.report import figures_tests as tests
-from oodjax.report.data import Results
+from oodjax.report.data import Results, shared_with_paper
+from oodjax.report.figures_legend import legend
 from oodjax.report.style import Drawing
+
+ANSWER, INSIDE, AMONG = "What to use", "Accuracy and detection", "Detectors"
+FEATURE, BESIDE = "Inside the models", "Beside the paper"
+SECTIONS = (ANSWER, INSIDE, AMONG, FEATURE, BESIDE)
 
 
 class Entry(NamedTuple):
-    """A figure that can be asked for: its file name, number and title, and what draws it (or says why it cannot)."""
+    """A figure that can be asked for: its file name, the paper's number, title, and what draws it or says why not."""
 
     key: str
     label: str
@@ -26,104 +31,83 @@ class Entry(NamedTuple):
 
 
 def entries(study: Results, detectors: Sequence[str] = ()) -> Iterator[Entry]:
-    """Every figure of the study, those of scores for the detectors named (by default the one with the best rank)."""
+    """The figures that suit the study in reading order; those of scores for the detectors named, or the best one.
+
+    One model has neither a legend nor anything that compares models; architectures are compared where there are two.
+    """
+    several = len(study.models) > 1
+    yield _numbered(8, "detectors", "Detectors over models" if several else "Detectors", ANSWER, spread.detector_spread)
+    if several:
+        yield Entry("legend", "Legend", "Models and their marks", ANSWER, legend)
+        yield _numbered(7, "ranks", "Mean ranks of the detectors", ANSWER, tests.ranks)
+        yield from _of_accuracy(study)
+        yield from _of_detectors(study)
+    yield from _of_features(study, detectors or _leader(study), several)
+    if several or shared_with_paper(study):
+        for number, x, title in ((1, "accuracy", "Accuracy and AUROC"), (16, "ece", "Calibration and AUROC")):
+            draw = partial(accuracy.beside_the_paper, x=x, y="auroc")
+            yield Entry(
+                f"fig{number:02d}-paper", f"{_paper(number)}, overlaid", f"{title} beside the paper's", BESIDE, draw
+            )
+
+
+def _of_accuracy(study: Results) -> Iterator[Entry]:
     overview, panel = accuracy.overview, accuracy.by_panel
-    inside, among = "Accuracy and detection", "Detectors"
-    feature, beside = "Inside the models", "Beside the paper"
-
-    def numbered(number: int, name: str, title: str, section: str, draw: Callable[[Results], Drawing]) -> Entry:
-        return Entry(f"fig{number:02d}-{name}", f"Fig. {number}", title, section, draw)
-
-    yield numbered(1, "accuracy", "Accuracy and AUROC", inside, partial(overview, x="accuracy", y="auroc"))
-    yield numbered(
-        2,
-        "accuracy-ood",
-        "Accuracy and AUROC per OOD category",
-        inside,
-        partial(panel, x="accuracy", y="auroc", by="ood_category"),
-    )
-    yield numbered(
-        3,
-        "accuracy-detector",
-        "Accuracy and AUROC per detector",
-        inside,
-        partial(panel, x="accuracy", y="auroc", by="detector"),
-    )
-    yield numbered(
-        4, "kinds", "Four kinds of AUROC, three detectors", among, partial(spread.four_kinds, everything=False)
-    )
-    yield numbered(5, "splits", "Correct and incorrect ID samples", inside, accuracy.correct_against_incorrect)
-    yield numbered(6, "variance", "Where the variance comes from", among, tests.variance_shares)
-    yield numbered(7, "ranks", "Mean ranks of the detectors", among, tests.ranks)
-    yield numbered(8, "detectors", "Detectors over models", among, spread.detector_spread)
-    yield numbered(9, "accuracy-fpr95", "Accuracy and FPR95", inside, partial(overview, x="accuracy", y="fpr95"))
-    yield numbered(
-        10,
-        "accuracy-splits",
-        "Accuracy and AUROC of correct and incorrect ID samples",
-        inside,
-        accuracy.accuracy_of_splits,
-    )
-    yield numbered(
-        11, "splits-detector", "Correct and incorrect ID samples per detector", inside, accuracy.splits_by_detector
-    )
-    yield numbered(
-        12, "kinds-all", "Four kinds of AUROC, all detectors", among, partial(spread.four_kinds, everything=True)
-    )
-    yield numbered(
-        13,
-        "fpr95-detector",
-        "Accuracy and FPR95 per detector",
-        inside,
-        partial(panel, x="accuracy", y="fpr95", by="detector"),
-    )
-    yield numbered(14, "correlations", "Rank correlations", inside, tests.correlation_bars)
-    yield numbered(15, "detectors-ood", "Detectors per OOD category", among, spread.detector_spread_by_category)
-    yield numbered(16, "ece", "Calibration and AUROC", inside, partial(overview, x="ece", y="auroc"))
-    yield numbered(17, "correlation-table", "Correlations by training category", inside, tests.correlation_matrix)
-    yield numbered(18, "feature-space", "Feature spaces", feature, scores.feature_spaces)
-    yield numbered(19, "max-logit", "Largest logits", feature, scores.max_logits)
-    yield numbered(20, "activations", "Activation profiles", feature, scores.profiles)
-    yield Entry("fig-embedding", "Figure", "Features in two dimensions", feature, scores.embeddings)
-    yield numbered(21, "architectures", "Architectures", inside, accuracy.by_architecture)
-    yield numbered(
-        22, "architectures-detectors", "Detectors per architecture", among, accuracy.detectors_by_architecture
-    )
-    for i, detector in enumerate(detectors or _leader(study)):
-        yield Entry(
-            f"fig-roc-{i + 1}",
-            "Figure",
-            f"ROC curves of {detector}",
-            feature,
-            partial(scores.roc_curves, detector=detector),
-        )
-        yield Entry(
-            f"fig-scores-{i + 1}",
-            "Figure",
-            f"Scores of {detector}",
-            feature,
-            partial(scores.score_histograms, detector=detector),
-        )
-    yield Entry(
-        "fig01-paper",
-        "Fig. 1, overlaid",
-        "Accuracy and AUROC beside the paper's",
-        beside,
-        partial(accuracy.beside_the_paper, x="accuracy", y="auroc"),
-    )
-    yield Entry(
-        "fig16-paper",
-        "Fig. 16, overlaid",
-        "Calibration and AUROC beside the paper's",
-        beside,
-        partial(accuracy.beside_the_paper, x="ece", y="auroc"),
-    )
+    yield _numbered(1, "accuracy", "Accuracy and AUROC", INSIDE, partial(overview, x="accuracy", y="auroc"))
+    title = "Accuracy and AUROC per OOD category"
+    yield _numbered(2, "accuracy-ood", title, INSIDE, partial(panel, x="accuracy", y="auroc", by="ood_category"))
+    title = "Accuracy and AUROC per detector"
+    yield _numbered(3, "accuracy-detector", title, INSIDE, partial(panel, x="accuracy", y="auroc", by="detector"))
+    yield _numbered(14, "correlations", "Rank correlations", INSIDE, tests.correlation_bars)
+    yield _numbered(17, "correlation-table", "Correlations by training category", INSIDE, tests.correlation_matrix)
+    yield _numbered(16, "ece", "Calibration and AUROC", INSIDE, partial(overview, x="ece", y="auroc"))
+    yield _numbered(9, "accuracy-fpr95", "Accuracy and FPR95", INSIDE, partial(overview, x="accuracy", y="fpr95"))
+    title = "Accuracy and FPR95 per detector"
+    yield _numbered(13, "fpr95-detector", title, INSIDE, partial(panel, x="accuracy", y="fpr95", by="detector"))
+    yield _numbered(5, "splits", "Correct and incorrect ID samples", INSIDE, accuracy.correct_against_incorrect)
+    title = "Accuracy and AUROC of correct and incorrect ID samples"
+    yield _numbered(10, "accuracy-splits", title, INSIDE, accuracy.accuracy_of_splits)
+    title = "Correct and incorrect ID samples per detector"
+    yield _numbered(11, "splits-detector", title, INSIDE, accuracy.splits_by_detector)
+    if accuracy.architectures(study).nunique() > 1:
+        yield _numbered(21, "architectures", "Architectures", INSIDE, accuracy.by_architecture)
 
 
-SECTIONS = ("Accuracy and detection", "Detectors", "Inside the models", "Beside the paper")
+def _of_detectors(study: Results) -> Iterator[Entry]:
+    yield _numbered(6, "variance", "Where the variance comes from", AMONG, tests.variance_shares)
+    yield _numbered(15, "detectors-ood", "Detectors per OOD category", AMONG, spread.detector_spread_by_category)
+    title = "Four kinds of AUROC, three detectors"
+    yield _numbered(4, "kinds", title, AMONG, partial(spread.four_kinds, everything=False))
+    title = "Four kinds of AUROC, all detectors"
+    yield _numbered(12, "kinds-all", title, AMONG, partial(spread.four_kinds, everything=True))
+    if accuracy.architectures(study).nunique() > 1:
+        title = "Detectors per architecture"
+        yield _numbered(22, "architectures-detectors", title, AMONG, accuracy.detectors_by_architecture)
+
+
+def _of_features(study: Results, detectors: Sequence[str], several: bool) -> Iterator[Entry]:
+    for i, detector in enumerate(detectors):
+        draw = partial(scores.roc_curves, detector=detector)
+        yield Entry(f"fig-roc-{i + 1}", "Figure", f"ROC curves of {detector}", FEATURE, draw)
+        draw = partial(scores.score_histograms, detector=detector)
+        yield Entry(f"fig-scores-{i + 1}", "Figure", f"Scores of {detector}", FEATURE, draw)
+    if several:
+        yield _numbered(18, "feature-space", "Feature spaces", FEATURE, scores.feature_spaces)
+    yield _numbered(19, "max-logit", "Largest logits", FEATURE, scores.max_logits)
+    yield _numbered(20, "activations", "Activation profiles", FEATURE, scores.profiles)
+    yield Entry("fig-embedding", "Figure", "Features in two dimensions", FEATURE, scores.embeddings)
+
+
+def _numbered(number: int, name: str, title: str, section: str, draw: Callable[[Results], Drawing]) -> Entry:
+    return Entry(f"fig{number:02d}-{name}", _paper(number), title, section, draw)
+
+
+def _paper(number: int) -> str:
+    return f"Paper’s Fig. {number}"
 
 
 def _leader(study: Results) -> list[str]:
+    """The detector with the best mean rank."""
     try:
         return [str(mean_ranks(study.complete("auroc"))["detector"].iloc[0])]
     except ValueError:

@@ -3,101 +3,99 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
 from oodjax.analysis import Correlation, spearman
 from oodjax.report.data import ARCHITECTURE, CannotSay, Results, join, paper, shared_with_paper
-from oodjax.report.style import (
-    COLOURS,
-    INK,
-    LABELS,
-    NARROW,
-    SOFT,
-    WIDE,
-    Drawing,
-    Mark,
-    canvas,
-    dot,
-    flow,
-    freeze,
-    heading,
-    label_all,
-    marks,
-    model_entries,
-    model_legend,
-    name_rows,
-    shorten,
-    ticks,
-)
+from oodjax.report.panels import FOOT, MARGIN, STRIP, TITLE, Panel, Span, dotted, grid, key, rows, span
+from oodjax.report.scene import Mark, Scene, Tag
+from oodjax.report.style import BODY, CATEGORIES, LABELS, SHAPES, WIDTH, Drawing, cast, recipe_tag, tag
 from oodjax.report.wording import count, dataset_count, number, rho, rho_p
 
 CORRECT, INCORRECT = "auroc_correct_vs_ood", "auroc_incorrect_vs_ood"
+FEWEST = 4
+_SPLITS = "AUROC of correct samples", "of incorrect ones"
 
 
 def overview(study: Results, x: str, y: str) -> Drawing:
     """Each model's mean over detectors and sets (Figs. 1, 9 and 16)."""
-    rows, means = study.complete(y), study.means(y)
-    legend = model_legend(study, NARROW, means.index)
-    figure, axes = canvas(NARROW, 3.1, legend=legend)
-    ax = axes[0, 0]
-    _points(ax, study, study.facts[x], means, 6)
-    _baseline_lines(ax, study, x, means)
-    found = spearman(rows, x, y)
-    heading(ax, "", rho_p(found), NARROW - 0.8)
-    ax.set(xlabel=f"{LABELS[x]} (%)", ylabel=f"Mean {LABELS[y]} (%)")
-    ticks(ax, 6, 6)
+    table, means = study.complete(y), study.means(y)
+    need_models(len(means), f"{LABELS[x]} against {LABELS[y]}")
+    facts = study.facts[x].reindex(means.index)
+    panel = _single(span(facts, 6, trim=True), span(means, 6), f"{LABELS[x]} (%)", f"Mean {LABELS[y]} (%)")
+    _baseline_lines(panel, study, facts, means)
+    _points(panel, study, facts, means, 9, (LABELS[x], LABELS[y]), seeds=True)
+    found = spearman(table, x, y)
+    panel.title("", rho_p(found))
     return Drawing(
-        figure,
-        f"Mean {LABELS[y]} over {rows['detector'].nunique()} detectors and {dataset_count(rows)}, against the "
-        f"{x_name(x)} of the model. {_range(means, LABELS[y])} Spearman over all {len(rows):,} rows: {rho(found)}."
-        f"{_lines(study, means)}{study.remark(y)}",
+        panel.scene,
+        f"Mean {LABELS[y]} over {table['detector'].nunique()} detectors and {dataset_count(table)}, against the "
+        f"{x_name(x)} of the model. {_range(means, LABELS[y])} Spearman over all {len(table):,} rows: {rho(found)}."
+        f"{_lines(study)}{_seeds(study)}{_outliers(panel.x, facts, LABELS[x])}{study.remark(y)}",
     )
 
 
 def by_panel(study: Results, x: str, y: str, by: str) -> Drawing:
     """The same in one panel per OOD category or detector (Figs. 2, 3 and 13)."""
-    rows, means = study.complete(y), study.means(y, by)
+    table, drawn = study.complete(y), cast(study)
+    means = drawn.mean(study.means(y, by))
+    need_models(table["model"].nunique(), f"{LABELS[x]} against {LABELS[y]}")
+    facts = drawn.mean(study.facts[x]).reindex(means.index)
     order = study.ood_categories if by == "ood_category" else study.detectors
     names = [n for n in order if n in means.columns]
-    legend = model_legend(study, WIDE, means.index)
-    figure, panels = _panels(names, legend)
-    found = {name: spearman(rows[rows[by] == name], x, y) for name in names}
-    for name, ax in panels.items():
-        _points(ax, study, study.facts[x], means[name], 4)
-        _baseline_lines(ax, study, x, means[name])
-        heading(ax, name, rho(found[name]), ax_room(panels), faded=not found[name].p < 0.05)
-    freeze(np.array(list(panels.values())))
-    label_all(figure, f"{LABELS[x]} (%)", f"Mean {LABELS[y]} (%)")
+    cols = 2 if len(names) in (2, 4) else 3
+    across = span(facts, 3, trim=True)
+    scene, panels = grid(
+        names,
+        cols,
+        150 if cols == 2 else 88,
+        across,
+        span(means.to_numpy().ravel(), 4),
+        f"{LABELS[x]} (%)",
+        f"Mean {LABELS[y]} (%)",
+    )
+    found = {name: spearman(table[table[by] == name], x, y) for name in names}
+    for name, panel in panels.items():
+        _baseline_lines(panel, study, facts, means[name])
+        _points(
+            panel,
+            study,
+            facts,
+            means[name],
+            7,
+            (LABELS[x], LABELS[y]),
+            detector=name if by == "detector" else "",
+            where=name,
+        )
+        panel.title(name, rho(found[name]), faded=not found[name].p < 0.05)
     return Drawing(
-        figure,
+        scene,
         f"Mean {LABELS[y]} against {x_name(x)}, one panel per {by.replace('ood_category', 'OOD category')}; panels "
-        f"share their axes. {_extremes(found)} Correlations with p of 0.05 or more are grey.{study.remark(y)}",
+        f"share their axes.{_means_of_seeds(study)} {_extremes(found)} Correlations with p of 0.05 or more are grey."
+        f"{_outliers(across, facts, LABELS[x])}{study.remark(y)}",
     )
 
 
 def correct_against_incorrect(study: Results) -> Drawing:
     """Whether a detector finds OOD data or mistakes (Fig. 5)."""
-    rows = _split_rows(study)
-    means = rows.groupby("model", sort=False)[[CORRECT, INCORRECT]].mean()
-    legend = model_legend(study, NARROW, means.index)
-    figure, axes = canvas(NARROW, 3.3, legend=legend)
-    ax = axes[0, 0]
-    _points(ax, study, means[CORRECT], means[INCORRECT], 6)
-    _diagonal(ax)
-    found = spearman(rows, CORRECT, INCORRECT)
-    heading(ax, "", rho_p(found), NARROW - 0.8)
-    ax.set(xlabel=f"Mean {LABELS[CORRECT]} (%)", ylabel=f"Mean {LABELS[INCORRECT]} (%)")
-    ticks(ax, 6, 6)
-    gap = float((rows[CORRECT] - rows[INCORRECT]).mean())
+    table = _split_rows(study)
+    means = table.groupby("model", sort=False)[[CORRECT, INCORRECT]].mean()
+    need_models(len(means), "Correct against incorrect samples")
+    both = span(means.to_numpy().ravel(), 6)
+    panel = _single(both, both, f"Mean {LABELS[CORRECT]} (%)", f"Mean {LABELS[INCORRECT]} (%)", square=True)
+    _diagonal(panel)
+    _points(panel, study, means[CORRECT], means[INCORRECT], 9, _SPLITS, seeds=True)
+    found = spearman(table, CORRECT, INCORRECT)
+    panel.title("", rho_p(found))
+    gap = float((table[CORRECT] - table[INCORRECT]).mean())
     return Drawing(
-        figure,
-        f"Mean AUROC of incorrectly against that of correctly classified ID samples, both against OOD; the dotted line "
-        f"is equality. Correct samples are told from OOD data better by {number(gap)} points on average. Spearman over "
-        f"all {len(rows):,} rows: {rho(found)}.{study.remark(CORRECT, INCORRECT)}",
+        panel.scene,
+        f"Mean AUROC of incorrectly against that of correctly classified ID samples, both against OOD, on equal axes; "
+        f"the dotted line is equality. Correct samples are told from OOD data better by {number(gap)} points on "
+        f"average. Spearman over all {len(table):,} rows: {rho(found)}.{_seeds(study)}"
+        f"{study.remark(CORRECT, INCORRECT)}",
     )
 
 
@@ -105,41 +103,50 @@ def accuracy_of_splits(study: Results) -> Drawing:
     """Accuracy against both (Fig. 10)."""
     _split_rows(study)
     means = {metric: study.means(metric) for metric in (CORRECT, INCORRECT)}
-    shown = means[CORRECT].index.union(means[INCORRECT].index)
-    figure, axes = canvas(WIDE, 2.5, 1, 2, model_legend(study, WIDE, shown), sharex=True, sharey=True)
+    need_models(min(map(len, means.values())), "Accuracy against the AUROC of correct and incorrect samples")
+    drawn = cast(study)
+    facts = drawn.mean(study.facts["accuracy"].reindex(means[CORRECT].index.union(means[INCORRECT].index)))
+    across = span(facts, 4, trim=True)
+    titles = {metric: LABELS[metric].removeprefix("AUROC, ") for metric in means}
+    values = {metric: drawn.mean(series) for metric, series in means.items()}
+    scene, panels = grid(
+        list(titles.values()),
+        2,
+        160,
+        across,
+        span(np.concatenate(list(values.values())), 5),
+        "Accuracy (%)",
+        "Mean AUROC (%)",
+    )
     found = {metric: spearman(study.complete(metric), "accuracy", metric) for metric in means}
-    for ax, (metric, values) in zip(axes[0], means.items(), strict=True):
-        _points(ax, study, study.facts["accuracy"], values, 5)
-        _baseline_lines(ax, study, "accuracy", values)
-        heading(ax, LABELS[metric].removeprefix("AUROC, "), rho(found[metric]), 2.8, not found[metric].p < 0.05)
-        ticks(ax)
-    label_all(figure, "Accuracy (%)")
-    axes[0, 0].set_ylabel("Mean AUROC (%)")
+    for metric, title in titles.items():
+        _baseline_lines(panels[title], study, facts, values[metric])
+        _points(panels[title], study, facts, values[metric], 8, ("Accuracy", "AUROC"), where=title)
+        panels[title].title(title, rho(found[metric]), faded=not found[metric].p < 0.05)
     return Drawing(
-        figure,
+        scene,
         f"Mean AUROC of correctly (left) and incorrectly (right) classified ID samples against OOD, over the model's "
-        f"accuracy. Spearman: {rho(found[CORRECT])} for correct, {rho(found[INCORRECT])} for incorrect samples."
-        f"{study.remark(CORRECT, INCORRECT)}",
+        f"accuracy.{_means_of_seeds(study)} Spearman: {rho(found[CORRECT])} for correct, {rho(found[INCORRECT])} for "
+        f"incorrect samples.{_outliers(across, facts, 'Accuracy')}{study.remark(CORRECT, INCORRECT)}",
     )
 
 
 def splits_by_detector(study: Results) -> Drawing:
     """Fig. 5 per detector (Fig. 11)."""
-    rows = _split_rows(study)
-    means = rows.groupby(["detector", "model"], sort=False)[[CORRECT, INCORRECT]].mean()
-    names = [d for d in study.detectors if d in means.index.get_level_values(0)]
-    legend = model_legend(study, WIDE, set(rows["model"]))
-    figure, panels = _panels(names, legend)
+    table, drawn = _split_rows(study), cast(study)
+    need_models(table["model"].nunique(), "Correct against incorrect samples per detector")
+    means = table.groupby(["model", "detector"], sort=False)[[CORRECT, INCORRECT]].mean()
+    good, bad = (drawn.mean(means[metric].unstack()) for metric in (CORRECT, INCORRECT))
+    names = [d for d in study.detectors if d in good.columns]
+    both = span(np.concatenate([good.to_numpy().ravel(), bad.to_numpy().ravel()]), 4)
+    cols = 2 if len(names) in (2, 4) else 3
+    scene, panels = grid(names, cols, None, both, both, f"Mean {LABELS[CORRECT]} (%)", f"Mean {LABELS[INCORRECT]} (%)")
     gaps = {}
-    for name, ax in panels.items():
-        values = means.loc[name]
-        gaps[name] = float((values[CORRECT] - values[INCORRECT]).mean())
-        _points(ax, study, values[CORRECT], values[INCORRECT], 4)
-        heading(ax, name, f"gap {number(gaps[name])}", ax_room(panels))
-    for ax in panels.values():
-        _diagonal(ax)
-    freeze(np.array(list(panels.values())))
-    label_all(figure, f"Mean {LABELS[CORRECT]} (%)", f"Mean {LABELS[INCORRECT]} (%)")
+    for name, panel in panels.items():
+        gaps[name] = float((good[name] - bad[name]).mean())
+        _diagonal(panel)
+        _points(panel, study, good[name], bad[name], 7, _SPLITS, detector=name, where=name)
+        panel.title(name, f"gap {number(gaps[name])}")
     most, least = max(gaps, key=gaps.__getitem__), min(gaps, key=gaps.__getitem__)
     spread = (
         f" It is widest for {most} ({number(gaps[most])} points) and narrowest for {least} ({number(gaps[least])})."
@@ -147,9 +154,10 @@ def splits_by_detector(study: Results) -> Drawing:
         else ""
     )
     return Drawing(
-        figure,
-        "Mean AUROC of incorrectly against that of correctly classified ID samples, per detector; the dotted line is "
-        f"equality, the gap the mean distance from it in points.{spread}{study.remark(CORRECT, INCORRECT)}",
+        scene,
+        "Mean AUROC of incorrectly against that of correctly classified ID samples, per detector, on equal axes; the "
+        f"dotted line is equality, the gap the mean distance from it in points.{_means_of_seeds(study)}{spread}"
+        f"{study.remark(CORRECT, INCORRECT)}",
     )
 
 
@@ -157,23 +165,24 @@ def beside_the_paper(study: Results, x: str, y: str) -> Drawing:
     """The study's models on top of the paper's."""
     published = paper()
     means = study.means(y)
-    pale = {category: COLOURS.get(category, SOFT) for category in published["category"].unique()}
-    theirs_drawn = [("The paper", None), *((name, Mark(colour, "+", "none")) for name, colour in pale.items())]
-    legend = flow([*theirs_drawn, *model_entries(study, means.index)], NARROW)
-    figure, axes = canvas(NARROW, 3.1, legend=legend)
-    ax = axes[0, 0]
+    facts = study.facts[x].reindex(means.index)
+    panel = _single(
+        span([*published[x], *facts], 6), span([*published[y], *means], 6), f"{LABELS[x]} (%)", f"Mean {LABELS[y]} (%)"
+    )
     for row in published.itertuples():
-        dot(ax, getattr(row, x), getattr(row, y), Mark(pale[str(row.category)], "+", "none"), 4.2, 0.6, 2)
-    _points(ax, study, study.facts[x], means, 6)
+        at = float(getattr(row, x)), float(getattr(row, y))
+        said = Tag(
+            f"{row.id} in the paper: {LABELS[x]} {number(at[0])}, {LABELS[y]} {number(at[1])}",
+            category=str(row.category),
+        )
+        panel.dot(*at, Mark(CATEGORIES.get(str(row.category), "soft"), "x"), 5, opacity=0.7, tag=said)
+    _points(panel, study, facts, means, 9, (LABELS[x], LABELS[y]), seeds=True)
     theirs = spearman(published, x, y)
-    ours = pd.DataFrame({x: study.facts[x].reindex(means.index), y: means})
-    mine = spearman(ours, x, y)
-    ax.set(xlabel=f"{LABELS[x]} (%)", ylabel=f"Mean {LABELS[y]} (%)")
-    ticks(ax, 6, 6)
+    mine = spearman(pd.DataFrame({x: facts, y: means}), x, y)
     both = len(set(means.index) & set(shared_with_paper(study)))
-    second = f"{rho(mine)} over this study's {len(ours)}" if not mine.reason else f"this study's {mine.reason}"
+    second = f"{rho(mine)} over this study's {len(means)}" if not mine.reason else f"this study's {mine.reason}"
     return Drawing(
-        figure,
+        panel.scene,
         f"The {len(published)} published ResNet-50 of the paper (crosses, ImageNet-1k) and this study's "
         f"{len(means)} models. Spearman over models' means: {rho(theirs)} for the paper; {second}. "
         f"{both if both else 'No'} checkpoint{'s are' if both != 1 else ' is'} in both"
@@ -187,17 +196,20 @@ def by_architecture(study: Results) -> Drawing:
     kinds = architectures(study)
     names = list(dict.fromkeys(kinds))
     means = study.means("auroc")
-    figure, axes = canvas(WIDE, 2.5, 1, len(names), model_legend(study, WIDE, means.index), sharex=True, sharey=True)
+    facts = study.facts["accuracy"].reindex(means.index)
+    across = span(facts, 4, trim=True)
+    scene, panels = grid(names, min(3, len(names)), 160, across, span(means, 5), "Accuracy (%)", "Mean AUROC (%)")
     parts = []
-    for ax, name in zip(axes[0], names, strict=True):
+    for name, panel in panels.items():
         values = means[means.index.map(kinds) == name]
-        _points(ax, study, study.facts["accuracy"], values, 5)
-        heading(ax, name, count(len(values), "model"), (WIDE - 0.5) / len(names) - 0.1)
-        ticks(ax)
+        _points(panel, study, facts, values, 8, ("Accuracy", "AUROC"), seeds=True)
+        panel.title(name, count(len(values), "model"))
         parts.append(f"{name} {number(values.mean())} ({count(len(values), 'model')})")
-    label_all(figure, "Accuracy (%)")
-    axes[0, 0].set_ylabel("Mean AUROC (%)")
-    return Drawing(figure, f"Accuracy and mean AUROC per architecture. Means over models: {join(parts, 9)}.")
+    return Drawing(
+        scene,
+        f"Accuracy and mean AUROC per architecture. Means over models: {join(parts, 9)}."
+        f"{_outliers(across, facts, 'Accuracy')}{study.remark('auroc')}",
+    )
 
 
 def detectors_by_architecture(study: Results) -> Drawing:
@@ -206,18 +218,20 @@ def detectors_by_architecture(study: Results) -> Drawing:
     names = list(dict.fromkeys(kinds))
     table = study.means("auroc", "detector").groupby(lambda m: kinds[m]).mean().reindex(names)
     order = table.iloc[0].sort_values(ascending=False).index
-    shades = [INK, "#c2500a", "#1f6fb4", "#2f8f46", "#8250a8", SOFT]
-    style = {n: Mark(shades[i % 6], "osD^vP"[i % 6], "full") for i, n in enumerate(names)}
-    figure, axes = canvas(NARROW, 0.7 + 0.17 * len(order), legend=flow(list(style.items()), NARROW))
+    hues = ["ink", "ood", "hue-2", "hue-3", "hue-4", "soft"]
+    style = {n: Mark(hues[i % 6], SHAPES[i % 6]) for i, n in enumerate(names)}
+    scene, (panel,) = rows(list(order), [span(table.to_numpy().ravel(), 6)], 17, "Mean AUROC (%)")
     for r, detector in enumerate(order):
-        axes[0, 0].plot([table[detector].min(), table[detector].max()], [r, r], color="#c9c9c9", lw=1)
+        panel.line([table[detector].min(), table[detector].max()], [r, r], "soft", 1, opacity=0.6)
         for name in names:
-            dot(axes[0, 0], table.at[name, detector], r, style[name], 5)
-    name_rows(axes[0, 0], list(order))
-    axes[0, 0].set_xlabel("Mean AUROC (%)")
+            value = float(table.at[name, detector])
+            panel.dot(
+                value, r, style[name], 8, tag=Tag(f"{detector}, {name}: AUROC {number(value)}", detector=str(detector))
+            )
+    key(scene, list(style.items()))
     change = (table.loc[names[1]] - table.loc[names[0]]).sort_values()
     return Drawing(
-        figure,
+        scene,
         f"Mean AUROC of each detector per architecture. From {names[0]} to {names[1]}, {change.index[-1]} changes by "
         f"{number(change.iloc[-1])} and {change.index[0]} by {number(change.iloc[0])} points.",
     )
@@ -227,67 +241,100 @@ def architectures(study: Results) -> pd.Series:
     """Model -> architecture, from a column of models.csv or from the category `vit`."""
     column = next((c for c in ARCHITECTURE if c in study.facts.columns), None)
     if column is not None:
-        kinds = study.facts[column].replace("", "not named")
-    else:
-        kinds = pd.Series(np.where(study.facts["category"] == "vit", "ViT", "others"), study.facts.index)
-    if kinds.nunique() < 2:
-        raise CannotSay("all models are of one architecture, or models.csv has no column architecture that tells")
-    return kinds
+        return study.facts[column].replace("", "not named")
+    return pd.Series(np.where(study.facts["category"] == "vit", "ViT", "others"), study.facts.index)
 
 
-def ax_room(panels: dict[str, Axes]) -> float:
-    """The width of a panel in inches, about."""
-    return (WIDE - 0.7) / min(len(panels), 2 if len(panels) in (2, 4) else 3) - 0.12
+def need_models(found: int, what: str) -> None:
+    """CannotSay where there are too few models for points to show a relation."""
+    if found < FEWEST:
+        raise CannotSay(
+            f"{what} takes {FEWEST} or more models, and this study has {found}: add more to the study and run it again"
+        )
 
 
 def x_name(x: str) -> str:
     return {"accuracy": "accuracy", "ece": "calibration error (ECE)"}[x]
 
 
-def _panels(names: Sequence[str], legend: Any) -> tuple[Any, dict[str, Axes]]:
-    cols = min(len(names), 2 if len(names) in (2, 4) else 3)
-    rows = -(-len(names) // cols)
-    height = 0.5 + rows * (1.14 if rows > 3 else 1.7)
-    figure, axes = canvas(WIDE, height, rows, cols, legend, sharex=True, sharey=True)  # type: ignore[arg-type]
-    for ax in axes.flat[len(names) :]:
-        ax.axis("off")
-    for c in range(cols):
-        lowest = max(r for r in range(rows) if r * cols + c < len(names))
-        axes[lowest, c].tick_params(labelbottom=True)
-    for ax in axes.flat[: len(names)]:
-        ticks(ax, 5, 4)
-    return figure, dict(zip(names, axes.flat, strict=False))
+def _single(x: Span, y: Span, label_x: str, label_y: str, square: bool = False) -> Panel:
+    left, top = MARGIN + STRIP + 36, TITLE
+    width = WIDTH - MARGIN - 4 - left
+    height = width if square else round(0.66 * width)
+    scene = Scene(WIDTH, top + height + FOOT + STRIP + 4)
+    panel = Panel(scene, (left, top, width, height), x, y)
+    panel.axes()
+    scene.text(left + width / 2, scene.height - 6, label_x, BODY, anchor="middle")
+    scene.text(MARGIN + 9, top + height / 2, label_y, BODY, anchor="middle", angle=-90)
+    return panel
 
 
-def _points(ax: Axes, study: Results, x: pd.Series, y: pd.Series, size: float) -> None:
-    drawn = marks(study)
-    for model in study.models:
-        if model in y.index and np.isfinite(y[model]):
-            dot(ax, float(x[model]), float(y[model]), drawn[model], size, zorder=4 if model == study.baseline else 3)
+def _points(
+    panel: Panel,
+    study: Results,
+    x: pd.Series,
+    y: pd.Series,
+    size: float,
+    labels: Sequence[str],
+    seeds: bool = False,
+    detector: str = "",
+    where: str = "",
+) -> None:
+    """A mark per recipe; with `seeds`, values are of models, whose marks stand pale behind their recipe's mean."""
+    drawn = cast(study)
+
+    def say(name: str, at: tuple[float, float]) -> str:
+        return f"{name}{', ' if where else ''}{where}: {labels[0]} {number(at[0])}, {labels[1]} {number(at[1])}"
+
+    if seeds and drawn.replicated:
+        for model, recipe in drawn.of.items():
+            if model in y.index and np.isfinite(at := (float(x[model]), float(y[model]))).all():
+                said = tag(study, model, say(model, at), detector)
+                panel.dot(*at, drawn.mark[recipe], 0.7 * size, opacity=0.35, tag=said)
+    if seeds:
+        x, y = drawn.mean(x), drawn.mean(y)
+    for recipe, mark in drawn.mark.items():
+        if recipe in y.index and np.isfinite(at := (float(x[recipe]), float(y[recipe]))).all():
+            panel.dot(*at, mark, size, tag=recipe_tag(study, recipe, say(recipe, at), detector))
+            panel.outside(*at)
 
 
-def _baseline_lines(ax: Axes, study: Results, x: str, means: pd.Series) -> None:
-    if study.baseline in means.index:
-        ax.axvline(study.facts.at[study.baseline, x], color=SOFT, lw=0.7, ls=":", zorder=1)
-        ax.axhline(means[study.baseline], color=SOFT, lw=0.7, ls=":", zorder=1)
+def _baseline_lines(panel: Panel, study: Results, x: pd.Series, means: pd.Series) -> None:
+    """Dotted lines through the baseline; values are of recipes, or of models where the index holds those."""
+    drawn = cast(study)
+    members = [name for name in means.index if drawn.of.get(name, name) == drawn.baseline]
+    if members:
+        dotted(panel, float(x[members].mean()), float(means[members].mean()))
 
 
-def _diagonal(ax: Axes) -> None:
-    low, high = min(ax.get_xlim()[0], ax.get_ylim()[0]), max(ax.get_xlim()[1], ax.get_ylim()[1])
-    limits = ax.get_xlim(), ax.get_ylim()
-    ax.plot([low, high], [low, high], color=SOFT, lw=0.7, ls=":", zorder=1)
-    ax.set(xlim=limits[0], ylim=limits[1])
+def _diagonal(panel: Panel) -> None:
+    low, high = max(panel.x.low, panel.y.low), min(panel.x.high, panel.y.high)
+    panel.line([low, high], [low, high], "soft", 1, dashed=True)
 
 
-def _lines(study: Results, means: pd.Series) -> str:
-    if study.baseline is None or study.baseline not in means.index:
+def _lines(study: Results) -> str:
+    baseline = cast(study).baseline
+    return "" if baseline is None else f" The dotted lines mark {baseline}."
+
+
+def _seeds(study: Results) -> str:
+    return " Pale marks are single models, full ones the means of their recipes." if cast(study).replicated else ""
+
+
+def _means_of_seeds(study: Results) -> str:
+    return " Each mark is the mean of a recipe's models." if cast(study).replicated else ""
+
+
+def _outliers(shown: Span, values: pd.Series, label: str) -> str:
+    """Says which values stand in the margin instead of on the axis."""
+    outer = values[(values < shown.low) | (values > shown.high)] if shown.below or shown.above else values[:0]
+    if outer.empty:
         return ""
-    return f" The dotted lines mark {shorten(study.baseline, 9, 8)}."
+    named = join([f"{name} ({number(value)})" for name, value in outer.items()])
+    return f" The axis leaves out {named}, drawn in the margin, so that the others can be told apart."
 
 
 def _range(means: pd.Series, label: str) -> str:
-    if len(means) == 1:
-        return f"It is {number(means.iloc[0])} for the only model, {means.index[0]}."
     if means.max() == means.min():
         return f"It is {number(means.iloc[0])} for all {len(means)} models."
     return (
@@ -309,7 +356,7 @@ def _extremes(found: dict[str, Correlation]) -> str:
 def _split_rows(study: Results) -> pd.DataFrame:
     """The rows where both AUROCs are known for every model that makes mistakes."""
     good, bad = study.complete(CORRECT), study.complete(INCORRECT)
-    rows = good[good.index.isin(bad.index)]
-    if rows.empty:
+    table = good[good.index.isin(bad.index)]
+    if table.empty:
         raise CannotSay("no row has both the AUROC of correct and that of incorrect samples")
-    return rows
+    return table

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,24 +11,9 @@ from sklearn.metrics import roc_curve
 from oodjax import metrics
 from oodjax.analysis import activation_profile, pca_embedding
 from oodjax.report.data import CannotSay, Results, join
-from oodjax.report.style import (
-    ID_COLOUR,
-    OOD_COLOUR,
-    SMALL,
-    SOFT,
-    WIDE,
-    Drawing,
-    Mark,
-    canvas,
-    colour_of,
-    dot,
-    flow,
-    heading,
-    label_all,
-    marks,
-    name_rows,
-    ticks,
-)
+from oodjax.report.panels import Panel, Span, dotted, grid, key, matrix, rows, span
+from oodjax.report.scene import Mark
+from oodjax.report.style import Drawing, cast, colour_of, recipe_tag, tag
 from oodjax.report.wording import number
 
 MEASURES = {
@@ -38,26 +23,32 @@ MEASURES = {
     "mean_norm": "mean norm",
     "std_norm": "std of norm",
 }
-_POINTS = 400
+_SHORT = ("variance", "particip.", "< 1e-3", "norm", "norm std")
+_POINTS = 200
+_SIDES = (("ID", Mark("id", "s")), ("OOD", Mark("ood", "s")))
 
 
 def feature_spaces(study: Results) -> Drawing:
     """Five measures of each model's features (Fig. 18)."""
-    table = study.feature_measures
-    figure, axes = canvas(WIDE, 0.75 + 0.145 * len(table), 1, len(MEASURES), sharey=True)
-    drawn = marks(study)
-    for ax, (column, label) in zip(axes[0], MEASURES.items(), strict=True):
-        if study.baseline in table.index:
-            ax.axvline(table.at[study.baseline, column], color=SOFT, lw=0.7, ls=":", zorder=1)
-        for r, model in enumerate(table.index):
-            if np.isfinite(table.at[model, column]):
-                dot(ax, table.at[model, column], r, drawn[model], 4.2)
-        heading(ax, label, room=1.05)
-        ticks(ax, 3)
-        ax.tick_params(axis="y", length=0)
-    name_rows(axes[0, 0], list(table.index), 1.3)
-    for ax in axes[0]:
-        ax.grid(axis="y", visible=True)
+    table, drawn = study.feature_measures, cast(study)
+    means = drawn.mean(table)
+    spans = [span(table[column], 2, pad=0.1) for column in MEASURES]
+    scene, panels = rows(list(means.index), spans, 15, titles=_SHORT)
+    line = drawn.baseline if drawn.baseline in means.index else None
+    for panel, (column, label) in zip(panels, MEASURES.items(), strict=True):
+        digits = 3 if column == "sparsity" else 1
+        if line:
+            dotted(panel, x=float(means.at[line, column]))
+        for r, recipe in enumerate(means.index):
+            members = [m for m in table.index if drawn.of[m] == recipe]
+            for model in members if len(members) > 1 else ():
+                value = float(table.at[model, column])
+                shown = tag(study, model, f"{model}: {label} {number(value, digits)}")
+                panel.dot(value, r, drawn.mark[recipe], 5, opacity=0.35, tag=shown)
+            value = float(means.at[recipe, column])
+            if np.isfinite(value):
+                shown = recipe_tag(study, recipe, f"{recipe}: {label} {number(value, digits)}")
+                panel.dot(value, r, drawn.mark[recipe], 8, tag=shown)
     ratio = table["participation_ratio"]
     said = (
         f" The participation ratio, how many directions share the variance, runs from {number(ratio.min())} "
@@ -65,28 +56,37 @@ def feature_spaces(study: Results) -> Drawing:
         if ratio.notna().any() and len(table) > 1
         else ""
     )
-    line = f" Dotted: {study.baseline}." if study.baseline in table.index else ""
-    return Drawing(figure, f"Features of the {study.id_test} ID test samples, one row per model.{said}{line}")
+    dots = f" Dotted: {line}." if line else ""
+    return Drawing(
+        scene,
+        f"Features of the {study.id_test} ID test samples, one row per {'recipe' if drawn.replicated else 'model'}: "
+        f"total variance, participation ratio, share of activations below 1e-3, mean and deviation of the norm."
+        f"{said}{dots}",
+    )
 
 
 def max_logits(study: Results) -> Drawing:
     """Densities of the maximal logit, ID and OOD (Fig. 19)."""
     models, sets = study.examples(), _one_per_category(study)
-    inside = {m: study.unit(m, study.id_test, "logits").max(1).astype(np.float64) for m in models}
-    figure, axes = _grid(len(models), len(sets), sharex="row")
-    rates: dict[str, list[float]] = {}
-    for r, model in enumerate(models):
-        for c, image_set in enumerate(sets):
-            outside = study.unit(model, image_set, "logits").max(1).astype(np.float64)
-            rate = 100 * float(metrics.fpr95(inside[model], outside))
-            rates.setdefault(model, []).append(rate)
-            _densities(axes[r, c], inside[model], outside)
-            heading(axes[r, c], image_set if r == 0 else "", f"FPR95 {number(rate)}", 1.45, above=True)
-        _name_row(axes[r, 0], study, model)
-    label_all(figure, "Largest logit")
-    said = join([f"{m} {number(float(np.mean(v)))}" for m, v in rates.items()])
+    logits = {m: [_largest(study, m, name) for name in (study.id_test, *sets)] for m in models}
+    pairs = {m: [_density(inside, outside) for outside in others] for m, (inside, *others) in logits.items()}
+    spans = [
+        (_across(found), Span(0, 1.05 * max(max(f.ood.max(), f.id.max()) for f in found), ()))
+        for found in pairs.values()
+    ]
+    scene, panels = matrix(_names(study, models), sets, spans, 52, "Largest logit")
+    rates = {}
+    for line, model in zip(panels, models, strict=True):
+        inside, *others = logits[model]
+        found = [100 * float(metrics.fpr95(inside, outside)) for outside in others]
+        rates[model] = float(np.mean(found))
+        for panel, density, rate in zip(line, pairs[model], found, strict=True):
+            _draw_density(panel, density)
+            panel.title("", f"FPR95 {number(rate)}")
+    key(scene, _SIDES)
+    said = join([f"{m} {number(rate)}" for m, rate in rates.items()])
     return Drawing(
-        figure,
+        scene,
         f"Density of the largest logit on ID ({study.id_test}, grey) and OOD data (orange), for telling models and one "
         f"set per OOD category. Mean FPR95 of these sets: {said}.",
     )
@@ -95,25 +95,34 @@ def max_logits(study: Results) -> Drawing:
 def profiles(study: Results) -> Drawing:
     """Mean activation per unit, ID against OOD (Fig. 20)."""
     models, sets = study.examples(), _one_per_category(study)
-    figure, axes = _grid(len(models), len(sets), sharex="row", sharey="row")
-    ratios: dict[str, list[float]] = {}
-    for r, model in enumerate(models):
+    found = {}
+    for model in models:
         inside = study.unit(model, study.id_test, "features")
-        for c, image_set in enumerate(sets):
-            found = activation_profile(inside, study.unit(model, image_set, "features"))
-            at = np.arange(len(found.units))
-            axes[r, c].plot(at, found.ood_mean, color=OOD_COLOUR, lw=0.5)
-            axes[r, c].plot(at, found.id_mean, color=ID_COLOUR, lw=1.3)
-            total = float(found.id_mean.sum())
-            ratio = float(found.ood_mean.sum()) / total if total else float("nan")
-            ratios.setdefault(model, []).append(ratio)
-            heading(axes[r, c], image_set if r == 0 else "", f"OOD/ID {number(ratio, 2)}", 1.45, above=True)
-            ticks(axes[r, c], 3, 3)
-        _name_row(axes[r, 0], study, model)
-    label_all(figure, "Unit, by its mean activation on ID data")
-    said = join([f"{m} {number(float(np.mean(v)), 2)}" for m, v in ratios.items()])
+        found[model] = [activation_profile(inside, study.unit(model, name, "features")) for name in sets]
+    spans = [
+        (
+            span([0, len(f[0].units) - 1], 2, pad=0),
+            span(np.concatenate([[0.0], *(p.ood_mean for p in f), f[0].id_mean]), 3),
+        )
+        for f in found.values()
+    ]
+    scene, panels = matrix(
+        _names(study, models), sets, spans, 60, "Unit, by its mean activation on ID data", name_y=True
+    )
+    ratios = {}
+    for line, (model, parts) in zip(panels, found.items(), strict=True):
+        totals = [float(part.id_mean.sum()) for part in parts]
+        shares = [float(p.ood_mean.sum()) / t if t else float("nan") for p, t in zip(parts, totals, strict=True)]
+        ratios[model] = float(np.mean(shares))
+        for panel, part, share in zip(line, parts, shares, strict=True):
+            at = np.arange(len(part.units))
+            panel.line(at, part.ood_mean, "ood", 0.8)
+            panel.line(at, part.id_mean, "id", 1.6)
+            panel.title("", f"OOD/ID {number(share, 2)}")
+    key(scene, _SIDES)
+    said = join([f"{m} {number(ratio, 2)}" for m, ratio in ratios.items()])
     return Drawing(
-        figure,
+        scene,
         "Mean activation of each unit of the last features, on ID (grey) and OOD data (orange), units sorted by their "
         f"mean on ID data. Total activation on OOD relative to ID data, mean over these sets: {said}.",
     )
@@ -122,23 +131,25 @@ def profiles(study: Results) -> Drawing:
 def embeddings(study: Results) -> Drawing:
     """The two leading principal components of the ID features."""
     models, sets = study.examples(), _one_per_category(study)
-    figure, axes = _grid(len(models), len(sets), sharex="row", sharey="row", height=1.3)
-    said = []
-    for r, model in enumerate(models):
-        outside = [study.unit(model, image_set, "features") for image_set in sets]
-        found = pca_embedding(study.unit(model, study.id_test, "features"), np.concatenate(outside))
-        ends = np.cumsum([len(features) for features in outside])
-        for c, (image_set, ood) in enumerate(zip(sets, np.split(found.ood, ends[:-1]), strict=True)):
-            for points, colour in ((found.id, ID_COLOUR), (ood, OOD_COLOUR)):
-                shown = points[:: max(1, len(points) // _POINTS)]
-                axes[r, c].plot(*shown.T, ls="none", marker="o", ms=1.6, mew=0, color=colour, alpha=0.6)
-            heading(axes[r, c], image_set if r == 0 else "", room=1.45)
-            ticks(axes[r, c], 3, 3)
-        said.append(f"{model} {number(100 * float(found.explained.sum()))} %")
-        _name_row(axes[r, 0], study, model)
-    label_all(figure, "First principal component (rows: second)")
+    found, said = {}, []
+    for model in models:
+        outside = [study.unit(model, name, "features") for name in sets]
+        plane = pca_embedding(study.unit(model, study.id_test, "features"), np.concatenate(outside))
+        ends = np.cumsum([len(features) for features in outside])[:-1]
+        found[model] = [_thin(points) for points in (plane.id, *np.split(plane.ood, ends))]
+        said.append(f"{model} {number(100 * float(plane.explained.sum()))} %")
+    both = [np.concatenate(f) for f in found.values()]
+    spans = [(span(points[:, 0], 3), span(points[:, 1], 3)) for points in both]
+    scene, panels = matrix(
+        _names(study, models), sets, spans, 84, "First principal component (upwards: second)", name_y=True
+    )
+    for line, (inside, *rest) in zip(panels, found.values(), strict=True):
+        for panel, beyond in zip(line, rest, strict=True):
+            for points, role in ((inside, "id"), (beyond, "ood")):
+                scene.cloud(panel.at(*points.T), role, 2.4, 0.6)
+    key(scene, _SIDES)
     return Drawing(
-        figure,
+        scene,
         "Features of ID (grey) and OOD samples (orange) along the two leading principal components of the ID features; "
         f"at most about {_POINTS} points of each are drawn. Share of the ID variance that they hold: {join(said)}.",
     )
@@ -146,39 +157,45 @@ def embeddings(study: Results) -> Drawing:
 
 def roc_curves(study: Results, detector: str) -> Drawing:
     """ROC curves of one detector, a panel per OOD set and a line per model."""
-    colours = colour_of(study)
+    colours, drawn = colour_of(study), cast(study)
     inside = {m: study.scores(m, study.id_test, detector) for m in study.models}
-    entries = [(category, colours[category]) for category in study.categories]
     sets = list(study.datasets)
-    cols = min(4, len(sets))
-    rows = -(-len(sets) // cols)
-    figure, axes = canvas(WIDE, 0.5 + rows * 1.62, rows, cols, flow(entries, WIDE), sharex=True, sharey=True)
-    areas = {}
-    for ax, image_set in zip(axes.flat, sets, strict=False):
+    whole = Span(-0.02, 1.02, (0, 0.5, 1))
+    scene, panels = grid(
+        sets,
+        3 if len(sets) > 4 else 2,
+        None,
+        whole,
+        whole,
+        "Share of OOD samples accepted",
+        "Share of ID samples accepted",
+    )
+    areas, faint = {}, 0.65 if len(inside) <= 20 else 0.4
+    for image_set, panel in panels.items():
+        panel.line([0, 1], [0, 1], "soft", 1, dashed=True)
         values = []
-        for model in study.models:
+        for model in sorted(study.models, key=lambda m: drawn.of[m] == drawn.baseline):
             outside = study.scores(model, image_set, detector)
-            values.append(100 * float(metrics.auroc(inside[model], outside)))
-            base = model == study.baseline
-            width, alpha, order = (1.8, 1.0, 4) if base else (0.8, 0.65, 2)
-            colour = colours[study.facts.at[model, "category"]]
-            ax.plot(*roc_points(inside[model], outside), color=colour, lw=width, alpha=alpha, zorder=order)
-        ax.plot([0, 1], [0, 1], color=SOFT, lw=0.6, ls=":")
+            area = 100 * float(metrics.auroc(inside[model], outside))
+            values.append(area)
+            base = drawn.of[model] == drawn.baseline
+            width, opacity = (2.2, 1.0) if base else (1.0, faint)
+            said = tag(study, model, f"{model} on {image_set}: AUROC {number(area)}", detector, image_set)
+            role = colours[study.facts.at[model, "category"]]
+            panel.line(*roc_points(inside[model], outside), role, width, opacity=opacity, tag=said)
         areas[image_set] = float(np.mean(values))
-        heading(ax, image_set, f"{areas[image_set]:.1f}", (WIDE - 0.6) / cols - 0.12)
-        ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
-    for i, ax in enumerate(axes.flat):
-        if i >= len(sets):
-            ax.axis("off")
-        elif i + cols >= len(sets):
-            ax.tick_params(labelbottom=True)
-    label_all(figure, "Share of OOD samples accepted", "Share of ID samples accepted")
+        panel.title(image_set, number(areas[image_set]))
+    if len(colours) > 1:
+        key(scene, [(category, Mark(role, "s")) for category, role in colours.items()])
     low, high = min(areas, key=areas.__getitem__), max(areas, key=areas.__getitem__)
-    thick = f" The thick line is {study.baseline}." if study.baseline else ""
+    thick = f" The thick line is {drawn.baseline}." if drawn.baseline and len(inside) > 1 else ""
+    lines = (
+        f"a line per model, and the mean AUROC over {len(inside)} models per set" if len(inside) > 1 else "with AUROC"
+    )
     return Drawing(
-        figure,
-        f"ROC curves of {detector}, a line per model, and the mean AUROC over models per set: from "
-        f"{number(areas[low])} ({low}) to {number(areas[high])} ({high}).{thick}",
+        scene,
+        f"ROC curves of {detector}, {lines}: from {number(areas[low])} ({low}) to {number(areas[high])} ({high})."
+        f"{thick}",
     )
 
 
@@ -187,30 +204,40 @@ def score_histograms(study: Results, detector: str) -> Drawing:
     model = study.examples(1)[0]
     inside = study.scores(model, study.id_test, detector)
     sets = list(study.datasets)
-    cols = min(4, len(sets))
-    rows = -(-len(sets) // cols)
-    figure, axes = _grid(rows, cols, 1.15, sharex=True)
-    areas = {}
-    for ax, image_set in zip(axes.flat, sets, strict=False):
-        outside = study.scores(model, image_set, detector)
-        areas[image_set] = 100 * float(metrics.auroc(inside, outside))
-        _densities(ax, inside, outside)
-        heading(ax, image_set, number(areas[image_set]), (WIDE - 0.4) / cols - 0.12)
-    for i, ax in enumerate(axes.flat):
-        if i >= len(sets):
-            ax.axis("off")
-        elif i + cols >= len(sets):
-            ax.tick_params(labelbottom=True)
-    label_all(figure, f"Score of {detector} (higher is more ID; the outer 0.5 % are off the plot)")
+    outside = {name: study.scores(model, name, detector) for name in sets}
+    found = {name: _density(inside, values) for name, values in outside.items()}
+    highest = max(max(f.ood.max(), f.id.max()) for f in found.values())
+    scene, panels = grid(
+        sets,
+        3,
+        58,
+        _across(list(found.values())),
+        Span(0, 1.05 * highest, ()),
+        f"Score of {detector} (higher is more ID)",
+    )
+    areas = {name: 100 * float(metrics.auroc(inside, values)) for name, values in outside.items()}
+    for name, panel in panels.items():
+        _draw_density(panel, found[name])
+        panel.title(name, number(areas[name]))
+    key(scene, _SIDES)
     low, high = min(areas, key=areas.__getitem__), max(areas, key=areas.__getitem__)
     return Drawing(
-        figure,
-        f"Scores that {detector} gives ID ({study.id_test}, grey) and OOD samples (orange) with {model}; at the "
-        f"right of each name its AUROC, from {number(areas[low])} ({low}) to {number(areas[high])} ({high}).",
+        scene,
+        f"Scores that {detector} gives ID ({study.id_test}, grey) and OOD samples (orange) with {model}, the outer "
+        f"0.5 % left off; at the right of each name its AUROC, from {number(areas[low])} ({low}) to "
+        f"{number(areas[high])} ({high}).",
     )
 
 
-def _densities(ax: Any, inside: NDArray[np.float64], outside: NDArray[np.float64]) -> None:
+class Density(NamedTuple):
+    """Shares of samples between edges."""
+
+    edges: NDArray[np.float64]
+    id: NDArray[np.float64]
+    ood: NDArray[np.float64]
+
+
+def _density(inside: NDArray[np.float64], outside: NDArray[np.float64]) -> Density:
     both = np.concatenate([inside, outside])
     if not np.isfinite(both).all():
         raise CannotSay(f"{np.count_nonzero(~np.isfinite(both))} scores are NaN or infinite")
@@ -218,13 +245,21 @@ def _densities(ax: Any, inside: NDArray[np.float64], outside: NDArray[np.float64
     if low == high:
         low, high = low - 0.5, high + 0.5
     edges = np.linspace(low, high, 41)
-    for values, colour, filled in ((inside, ID_COLOUR, True), (outside, OOD_COLOUR, False)):
-        heights = np.histogram(values, edges)[0] / len(values)
-        ax.stairs(heights, edges, fill=filled, color=colour, alpha=0.55 if filled else 1, lw=1.1)
-    ax.set_yticks([])
-    ax.spines["left"].set_visible(False)
-    ticks(ax, 3)  # type: ignore[arg-type]
-    ax.set_yticks([])
+    return Density(edges, *(np.histogram(values, edges)[0] / len(values) for values in (inside, outside)))
+
+
+def _across(found: list[Density]) -> Span:
+    return span(np.concatenate([f.edges[[0, -1]] for f in found]), 3, pad=0.02)
+
+
+def _draw_density(panel: Panel, found: Density) -> None:
+    at = np.repeat(found.edges, 2)
+    for heights, filled in ((found.id, True), (found.ood, False)):
+        points = panel.at(at, np.concatenate([[0.0], np.repeat(heights, 2), [0.0]]))
+        if filled:
+            panel.scene.area(points, "id", opacity=0.55)
+        else:
+            panel.scene.line(points, "ood", 1.5)
 
 
 def roc_points(inside: NDArray[np.float64], outside: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
@@ -235,14 +270,18 @@ def roc_points(inside: NDArray[np.float64], outside: NDArray[np.float64]) -> tup
     return accepted_ood[shown], accepted_id[shown]
 
 
-def _grid(rows: int, cols: int, height: float = 1.05, **shared: Any) -> tuple[Any, np.ndarray]:
-    """Panels of ID against OOD data, with the legend that says so."""
-    return canvas(WIDE, 0.5 + rows * height, rows, cols, flow([("ID", ID_COLOUR), ("OOD", OOD_COLOUR)], WIDE), **shared)
+def _largest(study: Results, model: str, name: str) -> NDArray[np.float64]:
+    return study.unit(model, name, "logits").max(1).astype(np.float64)
 
 
-def _name_row(ax: Any, study: Results, model: str) -> None:
-    mark: Mark = marks(study)[model]
-    ax.set_ylabel(model if len(model) < 18 else f"{model[:16]}…", color=mark.colour, size=SMALL)
+def _names(study: Results, models: list[str]) -> list[tuple[str, str]]:
+    """Rows' names in the colours of their categories."""
+    drawn = cast(study)
+    return [(model, drawn.mark[drawn.of[model]].colour) for model in models]
+
+
+def _thin(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    return points[:: max(1, len(points) // _POINTS)]
 
 
 def _one_per_category(study: Results) -> list[str]:

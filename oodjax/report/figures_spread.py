@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from oodjax.report.data import CannotSay, Results, join
-from oodjax.report.style import (
-    INK,
-    NARROW,
-    SOFT,
-    WIDE,
-    Drawing,
-    canvas,
-    dot,
-    freeze,
-    heading,
-    label_all,
-    marks,
-    model_legend,
-    name_rows,
-)
+from oodjax.report.figures_accuracy import need_models
+from oodjax.report.panels import Panel, boxplot, grid, key, lanes, rows, span
+from oodjax.report.scene import Mark, Tag
+from oodjax.report.style import Drawing, cast, colour_of, tag
 from oodjax.report.wording import count, number
 
 KINDS = {
-    "auroc": ("ID vs OOD", "#4a4a4a"),
-    "auroc_correct_vs_ood": ("correct vs OOD", "#8a8a8a"),
-    "auroc_incorrect_vs_ood": ("incorrect vs OOD", "#bdbdbd"),
-    "auroc_correct_vs_incorrect": ("correct vs incorrect", "#ffffff"),
+    "auroc": ("ID vs OOD", "soft"),
+    "auroc_correct_vs_ood": ("correct vs OOD", "id"),
+    "auroc_incorrect_vs_ood": ("incorrect vs OOD", "grid"),
+    "auroc_correct_vs_incorrect": ("correct vs incorrect", "paper"),
 }
 TELLING = ("msp", "knn", "gram")
 
@@ -42,132 +28,123 @@ def four_kinds(study: Results, everything: bool) -> Drawing:
     means = {k: study.means(k, "detector") for k in KINDS if k in study.results and study.results[k].notna().any()}
     if "auroc" not in means or len(means) < 2:
         raise CannotSay("results.csv holds no AUROC of correctly or incorrectly classified samples")
+    need_models(len(means["auroc"]), "A box plot over models")
     known = [d for d in study.detectors if all(d in table for table in means.values())]
     if not known:
         raise CannotSay("no detector has all kinds of AUROC for every model")
     detectors = known if everything else _three(known, means["auroc"])
-    cols = min(3, len(detectors))
-    rows = -(-len(detectors) // cols)
-    figure, axes = canvas(WIDE, 0.45 + rows * (0.95 if rows > 1 else 1.2), rows, cols, sharex=True, sharey=True)
-    for ax, detector in zip(axes.flat, detectors, strict=False):
-        values = [table[detector].dropna().to_numpy() for table in means.values()]
-        boxes(ax, values, [KINDS[k][1] for k in means])
-        heading(ax, detector, room=1.6)
-    _finish_grid(axes, len(detectors), [KINDS[k][0] for k in means])
-    label_all(figure, "Mean AUROC over OOD sets (%)")
+    shown = np.concatenate([table[detectors].to_numpy().ravel() for table in means.values()])
+    scene, panels = grid(
+        detectors, 3, 62, span(shown, 3), lanes([KINDS[k][0] for k in means]), "Mean AUROC over OOD sets (%)"
+    )
+    for detector, panel in panels.items():
+        for r, (kind, table) in enumerate(means.items()):
+            boxplot(panel, r, table[detector].dropna().to_numpy(), KINDS[kind][1], 0.62)
+        panel.title(detector)
     medians = {d: {k: float(t[d].median()) for k, t in means.items()} for d in detectors}
     said = "; ".join(
         f"{d}: {', '.join(f'{KINDS[k][0]} {number(v)}' for k, v in m.items())}" for d, m in list(medians.items())[:3]
     )
     which = "the first three" if everything and len(detectors) > 3 else "these"
     return Drawing(
-        figure,
+        scene,
         f"Distribution of four kinds of AUROC over {count(len(means['auroc']), 'model')}. Boxes hold the middle half, "
-        f"whiskers reach to 1.5 times its width, circles lie beyond. Medians of {which}: "
-        f"{said}.{study.remark(*means)}",
+        f"whiskers reach to 1.5 times its width, points lie beyond. Medians of {which}: {said}.{study.remark(*means)}",
     )
 
 
 def detector_spread(study: Results) -> Drawing:
-    """Each detector's distribution over models, with the baseline marked (Fig. 8)."""
+    """Each detector over all models, best mean first (Fig. 8); of a single model, over its data sets."""
     means = study.means("auroc", "detector")
-    order = means.median().sort_values(ascending=False, kind="stable").index
+    if len(means) == 1:
+        return _leaderboard(study)
+    order = means.mean().sort_values(ascending=False, kind="stable").index
+    drawn = cast(study)
     shown = [m for m in study.models if m in means.index]
-    figure, axes = canvas(WIDE, 0.6 + 0.26 * len(order), legend=model_legend(study, WIDE, shown))
-    ax = axes[0, 0]
-    boxes(ax, [means[d].to_numpy() for d in order], ["#ececec"] * len(order), fliers=False, width=0.8)
-    drawn, spread = marks(study), np.linspace(-0.27, 0.27, len(shown)) if len(shown) > 1 else [0.0]
+    scene, (panel,) = rows(
+        list(order), [span(means.to_numpy().ravel(), 6, pad=0.03)], 22, "Mean AUROC over OOD sets (%)"
+    )
+    shifts = np.linspace(-0.36, 0.36, len(shown))
+    base = means.loc[[m for m in shown if drawn.of[m] == drawn.baseline]]
     for r, detector in enumerate(order):
-        for model, shift in zip(shown, spread, strict=True):
-            if model != study.baseline:
-                dot(ax, means.at[model, detector], r + shift, drawn[model], 3.2)
-        if study.baseline is not None and study.baseline in means.index:
-            ax.plot([means.at[study.baseline, detector]] * 2, [r - 0.42, r + 0.42], color=INK, lw=1.6, zorder=5)
-            dot(ax, means.at[study.baseline, detector], r, drawn[study.baseline], 4.5, zorder=6)
-    name_rows(ax, list(order))
-    ax.set_xlabel("Mean AUROC over OOD sets (%)")
+        for model, shift in zip(shown, shifts, strict=True):
+            value = float(means.at[model, detector])
+            said = tag(study, model, f"{model}, {detector}: AUROC {number(value)}", detector=str(detector))
+            mark = drawn.mark[drawn.of[model]]
+            panel.dot(value, r + shift, mark, 6 if len(shown) <= 20 else 4.5, opacity=0.8, tag=said)
+        if len(base):
+            panel.line([float(base[detector].mean())] * 2, [r - 0.45, r + 0.45], "ink", 1.2)
+        _mean_mark(panel, r, str(detector), float(means[detector].mean()))
+    key(scene, [(c, Mark(role)) for c, role in colour_of(study).items()])
     width = (means.max() - means.min()).sort_values(kind="stable")
-    text = f"Mean AUROC of each detector over {count(len(shown), 'model')}, best median first."
-    if study.baseline in means.index:
-        beaten = int((means.loc[study.baseline] > means.median()).sum())
-        text += f" The bar marks {study.baseline}, above the median model with {beaten} of {len(order)} detectors."
-    if len(width) > 1 and len(shown) > 1:
+    text = f"AUROC of each detector, mean over OOD sets, for {count(len(shown), 'model')}; best mean (diamond) first."
+    if len(base):
+        beaten = int((base.mean() > means.median()).sum())
+        text += f" The bar marks {drawn.baseline}, above the median model with {beaten} of {len(order)} detectors."
+    if len(width) > 1:
         text += (
             f" {width.index[0]} moves least between models ({number(width.iloc[0])} points from worst to best), "
             f"{width.index[-1]} most ({number(width.iloc[-1])})."
         )
-    return Drawing(figure, text + study.remark("auroc"))
+    return Drawing(scene, text + study.remark("auroc"))
+
+
+def _leaderboard(study: Results) -> Drawing:
+    """The detectors of one model: their mean over data sets, and each set."""
+    table = study.complete("auroc")
+    model = str(table["model"].iloc[0])
+    means = table.groupby("detector", sort=False)["auroc"].mean().sort_values(ascending=False, kind="stable")
+    hues = {c: Mark(f"hue-{i % 10 + 1}") for i, c in enumerate(study.ood_categories)}
+    scene, (panel,) = rows(list(means.index), [span(table["auroc"], 6, pad=0.03)], 22, "AUROC (%)")
+    at = {detector: r for r, detector in enumerate(means.index)}
+    for row in table.itertuples():
+        said = f"{row.detector} on {row.dataset}: AUROC {number(row.auroc)}"
+        spot = tag(study, model, said, detector=str(row.detector), dataset=str(row.dataset))
+        panel.dot(row.auroc, at[row.detector], hues[row.ood_category], 7, opacity=0.75, tag=spot)
+    for detector, mean in means.items():
+        _mean_mark(panel, at[detector], str(detector), float(mean))
+    key(scene, list(hues.items()))
+    return Drawing(
+        scene,
+        f"AUROC of each detector with {model} on {count(table['dataset'].nunique(), 'OOD set')}, a point per set; best "
+        f"mean (diamond) first. {means.index[0]} leads with {number(means.iloc[0])}.{study.remark('auroc')}",
+    )
+
+
+def _mean_mark(panel: Panel, row: float, detector: str, value: float) -> None:
+    panel.dot(value, row, Mark("ood", "D"), 8, tag=Tag(f"{detector}: mean AUROC {number(value)}", detector=detector))
 
 
 def detector_spread_by_category(study: Results) -> Drawing:
     """Box plots over models and sets of each OOD category (Fig. 15)."""
-    rows = study.complete("auroc")
-    categories = [c for c in study.ood_categories if c in set(rows["ood_category"])]
-    order = rows.groupby("detector", sort=False)["auroc"].median().sort_values(ascending=False, kind="stable").index
-    cols = min(4, len(categories))
-    lines = -(-len(categories) // cols)
-    figure, axes = canvas(
-        WIDE if cols > 1 else NARROW, lines * (0.6 + 0.16 * len(order)), lines, cols, sharex=True, sharey=True
+    table = study.complete("auroc")
+    need_models(table["model"].nunique(), "A box plot over models")
+    drawn = cast(study)
+    categories = [c for c in study.ood_categories if c in set(table["ood_category"])]
+    order = table.groupby("detector", sort=False)["auroc"].median().sort_values(ascending=False, kind="stable").index
+    scene, panels = grid(
+        categories, 2, 15.0 * len(order), span(table["auroc"], 4), lanes(list(order), 110), "AUROC (%)"
     )
     said = []
-    for ax, category in zip(axes.flat, categories, strict=False):
-        part = rows[rows["ood_category"] == category]
+    for category, panel in panels.items():
+        part = table[table["ood_category"] == category]
         groups = part.groupby("detector", sort=False)["auroc"]
-        values = {str(d): g.to_numpy() for d, g in groups}
-        boxes(ax, [values.get(d, np.empty(0)) for d in order], ["#c9c9c9"] * len(order))
-        base = part[part["model"] == study.baseline].groupby("detector")["auroc"].mean()
+        base = part[part["model"].map(drawn.of) == drawn.baseline].groupby("detector")["auroc"].mean()
         for r, detector in enumerate(order):
+            if detector in groups.groups:
+                boxplot(panel, r, groups.get_group(detector).to_numpy(), "wash", 0.66)
             if detector in base.index:
-                ax.plot(base[detector], r, marker="D", ms=3.2, color=INK, mec="white", mew=0.4, zorder=5)
+                panel.dot(float(base[detector]), r, Mark("ink", "D"), 5)
         medians = groups.median()
-        heading(ax, category, f"median {number(part['auroc'].median())}", (WIDE - 1) / cols)
+        panel.title(category, f"median {number(part['auroc'].median())}")
         best = f", best {medians.idxmax()} {number(medians.max())}" if len(medians) > 1 else ""
         said.append(f"{category} {number(part['auroc'].median())}{best}")
-    _finish_grid(axes, len(categories), list(order))
-    label_all(figure, "AUROC (%)")
-    base_text = f" Diamonds: mean of {study.baseline}." if study.baseline else ""
+    base_text = f" Diamonds: mean of {drawn.baseline}." if drawn.baseline else ""
     return Drawing(
-        figure,
+        scene,
         f"AUROC per detector and OOD category over models and sets.{base_text} Medians: {join(said, 9)}."
         f"{study.remark('auroc')}",
     )
-
-
-def boxes(
-    ax: Axes, values: Sequence[np.ndarray], colours: Sequence[str], fliers: bool = True, width: float = 0.62
-) -> None:
-    """Horizontal box plots, the first on top."""
-    lines: dict[str, Any] = {"color": "#4a4a4a", "lw": 0.7}
-    drawn = ax.boxplot(
-        list(values),
-        positions=range(len(values)),
-        orientation="horizontal",
-        widths=width,
-        patch_artist=True,
-        showfliers=fliers,
-        manage_ticks=False,
-        medianprops={"color": "#c2500a", "lw": 1.1},
-        whiskerprops=lines,
-        capprops=lines,
-        boxprops={"edgecolor": "#4a4a4a", "lw": 0.7},
-        flierprops={"marker": "o", "ms": 2, "mfc": "none", "mec": SOFT, "mew": 0.5},
-    )
-    for box, colour in zip(drawn["boxes"], colours, strict=True):
-        box.set_facecolor(colour)
-
-
-def _finish_grid(axes: np.ndarray, used: int, names: Sequence[str]) -> None:
-    cols = axes.shape[1]
-    for ax in axes.flat[used:]:
-        ax.axis("off")
-    axes[0, 0].xaxis.set_major_locator(MaxNLocator(4))
-    name_rows(axes[0, 0], names, 1.3)
-    freeze(axes)
-    for i, ax in enumerate(axes.flat[:used]):
-        ax.tick_params(axis="y", length=0)
-        ax.grid(axis="y", visible=False)
-        if i + cols >= used:
-            ax.tick_params(labelbottom=True)
 
 
 def _three(detectors: Sequence[str], auroc: pd.DataFrame) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import matplotlib
 import numpy as np
 import pandas as pd
 
@@ -16,32 +15,21 @@ from oodjax.analysis import (
     spearman_table,
 )
 from oodjax.report.data import CannotSay, Results
-from oodjax.report.style import (
-    INK,
-    LABELS,
-    NARROW,
-    SMALL,
-    SOFT,
-    WIDE,
-    Drawing,
-    canvas,
-    colour_of,
-    flow,
-    heading,
-    name_rows,
-    ticks,
-)
+from oodjax.report.figures_accuracy import need_models
+from oodjax.report.panels import MARGIN, STRIP, Span, interval, key, rows, span
+from oodjax.report.scene import Mark, Scene, Tag, text_width
+from oodjax.report.style import BODY, LABELS, SMALL, WIDTH, Drawing, colour_of, shorten
 from oodjax.report.wording import number, p_value
 
 TERM_COLOURS = {
-    "model": "#1f6fb4",
-    "detector": "#c07a00",
-    "ood_category": "#2f8f46",
-    "model:detector": "#8aa9c9",
-    "model:ood_category": "#7cc0bd",
-    "detector:ood_category": "#c9c07a",
-    "model:detector:ood_category": "#c3b3d3",
-    "Residual": "#d5d5d5",
+    "model": "hue-2",
+    "detector": "hue-5",
+    "ood_category": "hue-3",
+    "model:detector": "hue-9",
+    "model:ood_category": "hue-6",
+    "detector:ood_category": "hue-10",
+    "model:detector:ood_category": "hue-7",
+    "Residual": "soft",
 }
 
 
@@ -51,42 +39,33 @@ def term_name(term: str) -> str:
 
 def variance_shares(study: Results) -> Drawing:
     """ANOVA shares, whole and without one OOD category at a time (Fig. 6)."""
-    rows = study.complete("auroc")
-    whole = anova(rows)
+    results = study.complete("auroc")
+    whole = anova(results)
     if whole["share"].isna().any():
         raise CannotSay("AUROC is constant, so there is no variance to share out")
-    parts = leave_one_category_out(rows) if rows["ood_category"].nunique() > 1 else None
+    parts = leave_one_category_out(results) if results["ood_category"].nunique() > 1 else None
     shares = whole[["term", "share"]].rename(columns={"share": "all"}) if parts is None else parts
     shares = shares.set_index("term").dropna(axis=1)
-    colours = {term_name(t): TERM_COLOURS[t] for t in shares.index}
-    figure, axes = canvas(WIDE, 0.55 + 0.3 * shares.shape[1], legend=flow(list(colours.items()), WIDE))
-    ax = axes[0, 0]
-    for r, (_, column) in enumerate(shares.items()):
+    scene, (panel,) = rows(
+        list(shares.columns), [Span(0, 100, (0, 25, 50, 75, 100))], 26, "Share of the variance of AUROC (%)"
+    )
+    for r, (name, column) in enumerate(shares.items()):
         left = 0.0
         for term, share in column.items():
-            width = 100 * float(share)
-            ax.barh(r, width, left=left, height=0.78, color=TERM_COLOURS[str(term)], edgecolor="white", linewidth=0.5)
-            if width >= 4:
-                light = str(term) in ("model", "ood_category")
-                ax.text(
-                    left + width / 2,
-                    r,
-                    f"{width:.0f}",
-                    ha="center",
-                    va="center_baseline",
-                    size=SMALL,
-                    color="white" if light else INK,
-                )
-            left += width
-    name_rows(ax, list(shares.columns))
-    ax.set(xlim=(0, 100), xlabel="Share of the variance of AUROC (%)")
-    ax.grid(visible=False)
+            right, role = left + 100 * float(share), TERM_COLOURS[str(term)]
+            corners = panel.at([left, right], [r - 0.4, r + 0.4])
+            shown = Tag(f"{term_name(str(term))}, {name}: {number(right - left)} %")
+            scene.box(corners, role, edge="paper", tag=shown)
+            if right - left >= 5:
+                panel.text((left + right) / 2, r, f"{right - left:.0f}", role="paper", anchor="middle", bold=True)
+            left = right
+    key(scene, [(term_name(t), Mark(TERM_COLOURS[t], "s")) for t in shares.index])
     top = whole.sort_values("share", ascending=False).iloc[0]
     test = whole.set_index("term")
     said = ", ".join(f"{term_name(str(t))} {number(100 * s)} %" for t, s in test["share"].items())
     return Drawing(
-        figure,
-        f"Three-way analysis of variance of AUROC over {len(rows):,} rows: {said}. The largest share is that of "
+        scene,
+        f"Three-way analysis of variance of AUROC over {len(results):,} rows: {said}. The largest share is that of "
         f"{term_name(top['term'])}{_f(top)}. Rows below the first leave out one OOD category each."
         f"{study.remark('auroc')}",
     )
@@ -94,27 +73,25 @@ def variance_shares(study: Results) -> Drawing:
 
 def ranks(study: Results) -> Drawing:
     """Mean ranks with confidence intervals and groups that Nemenyi's test does not tell apart (Fig. 7)."""
-    rows = study.complete("auroc")
-    if rows["detector"].nunique() < 2:
-        raise CannotSay(f"the only detector is {rows['detector'].iloc[0]}, and ranks take two or more")
-    table = mean_ranks(rows)
-    n = rows["model"].nunique()
+    results = study.complete("auroc")
+    if results["detector"].nunique() < 2:
+        raise CannotSay(f"the only detector is {results['detector'].iloc[0]}, and ranks take two or more")
+    table = mean_ranks(results)
+    n = results["model"].nunique()
     cd = critical_difference(len(table), n)
     groups = cd_groups(table, cd)
-    figure, axes = canvas(NARROW, 0.6 + 0.18 * len(table))
-    ax = axes[0, 0]
     at = {name: r for r, name in enumerate(table["detector"])}
+    step = -(-len(table) // 8) if len(table) < 16 else 5 * -(-len(table) // 40)
+    across = Span(0.5, len(table) + 0.5, tuple(dict.fromkeys([1, *range(step, len(table) + 1, step)])))
+    scene, (panel,) = rows(list(at), [across], 18, "Mean rank over models (1 is best)", gutter=10 + 6.0 * len(groups))
     for r, row in enumerate(table.itertuples()):
-        if np.isfinite(row.ci_low):
-            ax.plot([row.ci_low, row.ci_high], [r, r], color="#8a8a8a", lw=2.2, solid_capstyle="butt", zorder=2)
-        ax.plot(row.mean_rank, r, marker="o", ms=5, color=INK, mec="white", mew=0.5, ls="none", zorder=3)
-    right = float(np.nanmax([table["ci_high"].max(), table["mean_rank"].max()]))
-    step = (right - min(1.0, float(table["mean_rank"].min()))) * 0.025
+        interval(panel, r, max(1, row.ci_low), min(len(table), row.ci_high), "id", 4)
+        shown = Tag(f"{row.detector}: mean rank {number(row.mean_rank, 2)}", detector=str(row.detector))
+        panel.dot(row.mean_rank, r, Mark("ink"), 7, tag=shown)
     for i, group in enumerate(groups):
-        x = right + step * (2 + i)
-        ax.plot([x, x], [at[group[0]] - 0.2, at[group[-1]] + 0.2], color="#c2500a", lw=1.6, solid_capstyle="butt")
-    name_rows(ax, list(table["detector"]))
-    ax.set_xlabel("Mean rank over models (1 is best)")
+        ends = panel.at(0.5, [at[group[0]] - 0.25, at[group[-1]] + 0.25])[:, 1]
+        x = panel.left + panel.width + 10 + 6 * i
+        scene.line([(x, ends[0]), (x, ends[1])], "ood", 2.2)
     first, second = table.iloc[0], table.iloc[1]
     text = f"Mean rank of each detector over {n} model{'s' * (n > 1)}"
     text += " with 95 % confidence intervals." if n > 1 else "; one model gives no confidence interval."
@@ -122,10 +99,10 @@ def ranks(study: Results) -> Drawing:
     text += f"{second['detector']} with {number(second['mean_rank'], 2)}{_interval(second)}."
     text += f" Bars at the right join detectors less than Nemenyi's critical difference of {number(cd, 2)} apart."
     if len(table) > 2:
-        test = friedman(rows)
+        test = friedman(results)
         said = test.reason or f"chi² = {number(test.statistic)}, {p_value(test.p)}"
         text += f" Friedman's test: {said}."
-    return Drawing(figure, text + study.remark("auroc"))
+    return Drawing(scene, text + study.remark("auroc"))
 
 
 def correlations(study: Results) -> pd.DataFrame:
@@ -149,6 +126,7 @@ def correlations(study: Results) -> pd.DataFrame:
 
 def correlation_bars(study: Results) -> Drawing:
     """Rank correlations of accuracy and ECE with AUROC in every part of the table (Fig. 14)."""
+    need_models(len(study.models), "A rank correlation with accuracy")
     table = correlations(study)
     table = table[table["y"] == "auroc"]
     if table["rho"].isna().all():
@@ -157,25 +135,29 @@ def correlation_bars(study: Results) -> Drawing:
     one = table[table["x"] == "accuracy"].reset_index(drop=True)
     labels = [row.subset if row.group == "" else row.group for row in one.itertuples()]
     breaks = [i for i in range(1, len(one)) if one["subset"][i] != one["subset"][i - 1] and one["group"][i] != ""]
-    figure, axes = canvas(WIDE, 0.7 + 0.155 * len(one), 1, 2, sharex=True, sharey=True)
-    for ax, x in zip(axes[0], ("accuracy", "ece"), strict=True):
+    titles = [f"{LABELS[x]} with AUROC" for x in ("accuracy", "ece")]
+    across = span([*table["rho"], 0.0], 4)
+    scene, panels = rows(labels, [across, across], 15, "Spearman's ρ", titles)
+    for panel, x in zip(panels, ("accuracy", "ece"), strict=True):
         for r, row in enumerate(table[table["x"] == x].itertuples()):
-            colour = colours[row.group] if row.subset == "model_category" else "#5a6b7c"
+            role = colours[row.group] if row.subset == "model_category" else "soft"
             if np.isnan(row.rho):
-                ax.text(0.02, r, "undefined", size=6, color=SOFT, va="center_baseline")
-            else:
-                ax.barh(r, row.rho, height=0.7, color=colour, alpha=1.0 if row.p < 0.05 else 0.28)
+                panel.text(0, r, "undefined", SMALL - 2, dx=3, role="soft")
+                continue
+            corners = panel.at([0, row.rho], [r - 0.36, r + 0.36])
+            said = Tag(
+                f"{labels[r]}: ρ of {LABELS[x]} with AUROC {number(row.rho, 2)}, {p_value(row.p)}",
+                category=row.group if row.subset == "model_category" else "",
+                detector=row.group if row.subset == "detector" else "",
+            )
+            scene.box(corners, role, opacity=1.0 if row.p < 0.05 else 0.3, tag=said)
         for i in breaks:
-            ax.axhline(i - 0.5, color=SOFT, lw=0.5)
-        ax.axvline(0, color=SOFT, lw=0.7)
-        heading(ax, f"{LABELS[x]} with AUROC", room=2.6)
-        ax.set_xlabel("Spearman's ρ")
-        ticks(ax)
-        name_rows(ax, labels)
+            panel.line([across.low, across.high], [i - 0.5, i - 0.5], "soft", 0.8)
+        panel.line([0, 0], [-0.5, len(one) - 0.5], "soft", 1)
     weak = int((table["p"] >= 0.05).sum())
     whole = table[table["subset"] == "overall"].set_index("x")["rho"]
     return Drawing(
-        figure,
+        scene,
         f"Spearman's rank correlation of accuracy (left; overall {number(whole['accuracy'], 2)}) and ECE (right; "
         f"overall {number(whole['ece'], 2)}) with AUROC, over all rows and over the parts named at left. Pale bars, "
         f"{weak} of {len(table)}, have p of 0.05 or more.{study.remark('auroc')}",
@@ -184,49 +166,12 @@ def correlation_bars(study: Results) -> Drawing:
 
 def correlation_matrix(study: Results) -> Drawing:
     """Correlations by training category (Fig. 17)."""
+    need_models(len(study.models), "A rank correlation with accuracy")
     table = correlations(study)
     part = table[(table["subset"] == "model_category") | (table["subset"] == "overall")]
-    columns = sorted(dict.fromkeys(zip(part["x"], part["y"], strict=True)), key=lambda pair: pair[0])
-    rows = ["overall", *[c for c in study.categories if c in set(part["group"])]]
-    figure, axes = canvas(WIDE, 1.15 + 0.26 * len(rows))
-    ax = axes[0, 0]
-    short = {
-        "auroc": "AUROC",
-        "fpr95": "FPR95",
-        "auroc_correct_vs_ood": "correct\nvs OOD",
-        "auroc_incorrect_vs_ood": "incorrect\nvs OOD",
-    }
-    grid = np.full((len(rows), len(columns)), np.nan)
-    faint = np.zeros(grid.shape, bool)
-    for row in part.itertuples():
-        cell = rows.index(row.group or "overall"), columns.index((row.x, row.y))
-        grid[cell], faint[cell] = row.rho, not row.p < 0.05
-    colours = matplotlib.colormaps["RdBu"].with_extremes(bad="#f4f4f4")
-    ax.imshow(np.where(faint, np.nan, grid), cmap=colours, vmin=-1, vmax=1, aspect="auto")
-    for (r, c), value in np.ndenumerate(grid):
-        colour = SOFT if faint[r, c] or np.isnan(value) else ("white" if abs(value) > 0.65 else INK)
-        text = "–" if np.isnan(value) else number(value, 2)
-        ax.text(c, r, text, ha="center", va="center_baseline", size=SMALL, color=colour)
-    ax.set_xticks(range(len(columns)), [short[y] for _, y in columns])
-    ax.set_yticks(range(len(rows)), [r if len(r) < 22 else f"{r[:20]}…" for r in rows])
-    ax.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
-    ax.spines[:].set_visible(False)
-    ax.grid(visible=False)
-    for x in ("accuracy", "ece"):
-        at = [i for i, (a, _) in enumerate(columns) if a == x]
-        ax.annotate(
-            f"{LABELS[x]} with",
-            ((at[0] + at[-1] + 1) / 2 / len(columns), 1),
-            xycoords="axes fraction",
-            xytext=(0, 30),
-            textcoords="offset points",
-            ha="center",
-            size=8,
-            weight="bold",
-        )
-    edge = len(columns) / 2 - 0.5
-    ax.axvline(edge, color="white", lw=3)
-    ax.axhline(0.5, color="white", lw=2)
+    names = ["overall", *[c for c in study.categories if c in set(part["group"])]]
+    responses = list(dict.fromkeys(part["y"]))
+    scene = _correlation_cells(part, names, responses)
     strong = part[(part["subset"] == "model_category") & (part["p"] < 0.05)]
     said = " None of a single category has p below 0.05."
     if len(strong):
@@ -234,10 +179,50 @@ def correlation_matrix(study: Results) -> Drawing:
         y = LABELS[top["y"]]
         said = f" The strongest is {number(top['rho'], 2)}, of {LABELS[top['x']]} with {y} in {top['group']}."
     return Drawing(
-        figure,
-        f"Spearman's rank correlations by training category.{said} Grey numbers have p of 0.05 or more; a dash means "
+        scene,
+        f"Spearman's rank correlations by training category, blue where positive, orange where negative."
+        f"{said} Grey numbers have p of 0.05 or more; a dash means "
         "that it is undefined, as with a single model.",
     )
+
+
+_SHORT = {
+    "auroc": "AUROC",
+    "fpr95": "FPR95",
+    "auroc_correct_vs_ood": "correct",
+    "auroc_incorrect_vs_ood": "incorrect",
+}
+
+
+def _correlation_cells(part: pd.DataFrame, names: list[str], responses: list[str]) -> Scene:
+    """A cell per category and pair, coloured by the correlation where its p is below 0.05."""
+    shown = [shorten(name, 100, SMALL) for name in names]
+    left = MARGIN + max(text_width(name, SMALL) for name in shown) + 8
+    gap, step, top = 10.0, 20.0, 2 * STRIP + 4
+    width = (WIDTH - MARGIN - left - gap) / 2 / len(responses)
+    scene = Scene(WIDTH, top + step * len(names) + MARGIN)
+    for r, name in enumerate(shown):
+        scene.text(left - 6, top + (r + 0.5) * step + 3.7, name, SMALL, anchor="end", bold=r == 0)
+    found = {(row.group or "overall", row.x, row.y): row for row in part.itertuples()}
+    for i, x in enumerate(("accuracy", "ece")):
+        start = left + i * (len(responses) * width + gap)
+        scene.text(start + len(responses) * width / 2, STRIP - 5, f"{LABELS[x]} with", BODY, anchor="middle", bold=True)
+        for c, y in enumerate(responses):
+            middle = start + (c + 0.5) * width
+            scene.text(middle, 2 * STRIP - 3, shorten(_SHORT[y], width, SMALL - 1), SMALL - 1, anchor="middle")
+            for r, name in enumerate(names):
+                row = found.get((name, x, y))
+                rho, firm = (np.nan, False) if row is None else (float(row.rho), bool(row.p < 0.05))
+                at = start + c * width, top + r * step
+                if firm:
+                    role = "hue-2" if rho > 0 else "ood"
+                    said = Tag(
+                        f"{name}: ρ of {LABELS[x]} with {LABELS[y]} {number(rho, 2)}", category="" if r == 0 else name
+                    )
+                    scene.box([at, (at[0] + width - 1.5, at[1] + step - 1.5)], role, opacity=0.65 * abs(rho), tag=said)
+                text = "–" if np.isnan(rho) else number(rho, 2)
+                scene.text(middle, at[1] + step / 2 + 3.2, text, SMALL, "ink" if firm else "soft", anchor="middle")
+    return scene
 
 
 def _f(row: pd.Series) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,9 +20,8 @@ from oodjax.report.heat import heat_tables, numbers
 from oodjax.report.inline import fitting, inlined
 from oodjax.report.reading import read_manifest
 from oodjax.report.render import render
-from oodjax.report.style import look, save
+from oodjax.report.style import css, save
 
-_PX_PER_INCH = 96
 LISTING, MAKER = "report.json", "oodjax.report"
 # What run.json says of the last run alone: a run that finds everything finished leaves the report as it is.
 _LOOKS = (".html", ".css", ".js")
@@ -141,27 +139,23 @@ def _render(study: Results, shown: list[Shown], views: list[tables.View], absent
         manifest=json.dumps(study.manifest, indent=2) if study.manifest else "",
         provenance=record.provenance(study.manifest),
         version=__version__,
-        palette="",
+        palette=css(),
     )
 
 
 def _draw(study: Results, detectors: Sequence[str], folder: Path) -> list[Shown]:
     shown, form = [], form_of(study)
-    with look():
-        for entry in figures.entries(study, detectors):
-            if not asks(form, entry.title):
-                continue
-            about = entry.key, entry.label, entry.title, entry.section
-            try:
-                drawing = entry.draw(study)
-            except ValueError as error:
-                shown.append(Shown(*about, reason=_sentence(error)))
-                continue
-            save(drawing, folder / entry.key)
-            width, height = (round(_PX_PER_INCH * x) for x in drawing.figure.get_size_inches())
-            shown.append(Shown(*about, drawing.caption, width, height, metric=_metric(entry.title)))
-            drawing.figure.clear()
-    gc.collect()
+    for entry in figures.entries(study, detectors):
+        if not asks(form, entry.title):
+            continue
+        about = entry.key, entry.label, entry.title, entry.section
+        try:
+            drawing = entry.draw(study)
+        except ValueError as error:
+            shown.append(Shown(*about, reason=_sentence(error)))
+            continue
+        save(drawing, folder / entry.key, entry.title)
+        shown.append(Shown(*about, drawing.caption, drawing.width, drawing.height, metric=_metric(entry.title)))
     return _into_the_page(shown, folder)
 
 

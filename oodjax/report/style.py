@@ -1,44 +1,53 @@
-"""One look for all figures: colour is the training category, the marker is the model."""
+"""One look for all figures: colour is the training category, shape the recipe (the model, where each is its own)."""
 
 from __future__ import annotations
 
-import warnings
 from bisect import bisect_right
-from collections.abc import Collection, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from functools import cache, partial
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import matplotlib
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, get_font
-from matplotlib.ticker import MaxNLocator
+import pandas as pd
 
-from oodjax.files import write_whole
+from oodjax.files import write_text, write_whole
 from oodjax.report.data import Results, singular
+from oodjax.report.scene import Mark, Scene, Tag, png, svg, text_width
 
-NARROW, WIDE = 4.4, 6.8
-SMALL = 7.0
-INK, SOFT, FAINT = "#1b1b1b", "#6f6f6f", "#d9d9d9"
-ID_COLOUR, OOD_COLOUR = "#8a8a8a", "#c2500a"
-COLOURS = {
-    "baseline": INK,
-    "adversarial": "#c8323f",
-    "augmentation": "#1f6fb4",
-    "ssl": "#2f8f46",
-    "improved": "#8250a8",
-    "freezing": "#c07a00",
-    "vit": "#0b8a8f",
+WIDTH = 420.0
+SMALL, BODY = 10.5, 11.5
+# Role -> its colour on paper and on a dark page. Ink and the hues keep 20 units of CIELAB apart and a contrast of
+# 3 to their page, also as people see them who lack the red or the green receptors.
+ROLES = {
+    "paper": ("#ffffff", "#1a1a1a"),
+    "ink": ("#1b1b1b", "#e6e6e6"),
+    "soft": ("#6a6a6a", "#a3a3a3"),
+    "grid": ("#e6e6e6", "#333333"),
+    "wash": ("#eeeeee", "#2b2b2b"),
+    "id": ("#858585", "#9a9a9a"),
+    "ood": ("#c2500a", "#f08a4b"),
+    "hue-1": ("#a31509", "#d05f5f"),
+    "hue-2": ("#4182df", "#9dc6f5"),
+    "hue-3": ("#3fa385", "#69e498"),
+    "hue-4": ("#6a2c87", "#9d85e3"),
+    "hue-5": ("#cb7f14", "#ecaf2f"),
+    "hue-6": ("#0f6d77", "#4cb2a3"),
+    "hue-7": ("#ba7ebb", "#a15397"),
+    "hue-8": ("#855243", "#de874c"),
+    "hue-9": ("#2f46c7", "#446ef5"),
+    "hue-10": ("#91924f", "#ebf083"),
 }
-SPARE = ("#b0307c", "#5f6b00", "#7a4a2b", "#4a5a9c", "#e0693a", "#3d7f7a")
-SHAPES = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "d")
-FILLS = ("full", "none", "left")
+CATEGORIES = {
+    "baseline": "ink",
+    "adversarial": "hue-1",
+    "augmentation": "hue-2",
+    "ssl": "hue-3",
+    "improved": "hue-4",
+    "freezing": "hue-5",
+    "vit": "hue-6",
+}
+SPARE = ("hue-7", "hue-8", "hue-9", "hue-10")
+SHAPES = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "d", "p", "h")
+FILLS = ("full", "hollow", "barred")
 LABELS = {
     "accuracy": "Accuracy",
     "ece": "ECE",
@@ -48,234 +57,111 @@ LABELS = {
     "auroc_incorrect_vs_ood": "AUROC, incorrect ID vs OOD",
     "auroc_correct_vs_incorrect": "AUROC, correct vs incorrect ID",
 }
-_RC: dict[str, Any] = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans", "Verdana", "Helvetica", "Arial", "sans-serif"],
-    "font.size": 8.0,
-    "text.parse_math": False,
-    "text.color": INK,
-    "axes.edgecolor": SOFT,
-    "axes.labelcolor": INK,
-    "axes.linewidth": 0.6,
-    "axes.titlesize": 8.0,
-    "axes.labelsize": 8.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.unicode_minus": True,
-    "grid.color": "#e9e9e9",
-    "grid.linewidth": 0.6,
-    "xtick.color": SOFT,
-    "ytick.color": SOFT,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "xtick.labelsize": SMALL,
-    "ytick.labelsize": SMALL,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "oodjax",
-    "savefig.facecolor": "white",
-}
-_ROW, _GAP, _MARKER, _EDGE, _STRIP = 0.135, 0.1, 0.17, 0.05, 0.17
-_DPI = 160
 _LONGEST = 300  # characters that a line of a figure could hold; longer texts are not measured
-
-
-class Mark(NamedTuple):
-    """How a model is drawn."""
-
-    colour: str
-    shape: str
-    fill: str
 
 
 class Drawing(NamedTuple):
     """A finished figure and what it says, in words and numbers."""
 
-    figure: Figure
+    scene: Scene
     caption: str
 
+    @property
+    def width(self) -> int:
+        """CSS pixels."""
+        return round(self.scene.width)
 
-@dataclass(frozen=True)
-class Legend:
-    """Entries (label, mark; a heading has none) in columns, and the height they take in inches."""
-
-    columns: tuple[tuple[tuple[str, Any], ...], ...]
-    height: float
+    @property
+    def height(self) -> int:
+        """CSS pixels."""
+        return round(self.scene.height)
 
 
-def look() -> AbstractContextManager[None]:
-    """The style, for as long as figures are made and saved."""
-    return matplotlib.rc_context(_RC)  # type: ignore[arg-type]
+class Cast(NamedTuple):
+    """The study's recipes in the order of its models, and how each is drawn; models of one recipe share a mark.
+
+    Attributes:
+      of: model -> recipe.
+      category: recipe -> training category.
+      mark: recipe -> mark.
+      baseline: the recipe that others are compared with.
+    """
+
+    of: dict[str, str]
+    category: dict[str, str]
+    mark: dict[str, Mark]
+    baseline: str | None
+
+    @property
+    def replicated(self) -> bool:
+        return len(self.mark) < len(self.of)
+
+    def mean(self, values: pd.Series | pd.DataFrame) -> pd.Series | pd.DataFrame:
+        """Of values per model: their means per recipe, in the cast's order."""
+        means = values.groupby(self.of.get, sort=False).mean()
+        return means.reindex([recipe for recipe in self.mark if recipe in means.index])
+
+
+@lru_cache(maxsize=4)
+def cast(study: Results) -> Cast:
+    """Who is drawn, and how."""
+    named = study.facts["recipe"] if "recipe" in study.facts else study.facts["model"]
+    of = {model: str(named[model]) or model for model in study.models}
+    category = {recipe: str(study.facts.at[model, "category"]) for model, recipe in reversed(of.items())}
+    colours, mark = colour_of(study), {}
+    for name in study.categories:
+        for i, recipe in enumerate(dict.fromkeys(r for r in of.values() if category[r] == name)):
+            mark[recipe] = Mark(colours[name], SHAPES[i % len(SHAPES)], FILLS[(i // len(SHAPES)) % len(FILLS)])
+    baseline = of.get(study.baseline, study.baseline) if study.baseline is not None else None
+    return Cast(of, category, mark, baseline if baseline in mark else None)
 
 
 def colour_of(study: Results) -> dict[str, str]:
-    """Training category -> colour; those the paper does not have take the spare ones in turn."""
+    """Training category -> role of its colour; those the paper does not have take the spare ones in turn."""
     spare, colours = list(SPARE), {}
     for category in study.categories:
-        known = COLOURS.get(singular(category))
-        colours[category] = known or (spare.pop(0) if spare else SOFT)
+        known = CATEGORIES.get(singular(category))
+        colours[category] = known or (spare.pop(0) if spare else "soft")
     return colours
 
 
 def marks(study: Results) -> dict[str, Mark]:
-    """Model -> colour of its category and a marker of its own within it."""
-    colours, found = colour_of(study), {}
-    for category in study.categories:
-        for i, model in enumerate(m for m in study.models if study.facts.at[m, "category"] == category):
-            fill = FILLS[(i // len(SHAPES)) % len(FILLS)]
-            found[model] = Mark(colours[category], SHAPES[i % len(SHAPES)], fill)
-    return found
+    """Model -> its mark."""
+    drawn = cast(study)
+    return {model: drawn.mark[recipe] for model, recipe in drawn.of.items()}
 
 
-def model_legend(study: Results, width: float, shown: Collection[str]) -> Legend:
-    return flow(model_entries(study, shown), width)
+def tag(study: Results, model: str, label: str, detector: str = "", dataset: str = "") -> Tag:
+    """What a mark of one model says."""
+    drawn = cast(study)
+    recipe = drawn.of[model]
+    return Tag(label, model, recipe, drawn.category[recipe], detector, dataset)
 
 
-def model_entries(study: Results, shown: Collection[str]) -> list[tuple[str, Any]]:
-    """The models shown with their markers, in the study's order, under the names of their categories."""
-    drawn = marks(study)
-    entries: list[tuple[str, Any]] = []
-    for category in study.categories:
-        members = [m for m in study.models if m in shown and study.facts.at[m, "category"] == category]
-        if members:
-            entries += [(category, None), *((m, drawn[m]) for m in members)]
-    return entries
+def recipe_tag(study: Results, recipe: str, label: str, detector: str = "", dataset: str = "") -> Tag:
+    """What a mark of all models of a recipe says; of the model, where it is the only one."""
+    drawn = cast(study)
+    members = [model for model, name in drawn.of.items() if name == recipe]
+    return Tag(label, members[0] if len(members) == 1 else "", recipe, drawn.category[recipe], detector, dataset)
 
 
-def flow(entries: Sequence[tuple[str, Any]], width: float) -> Legend:
-    """Entries in as many columns as their longest label allows; no heading ends a column."""
-    longest = min(max(text_width(label[:_LONGEST], SMALL) for label, _ in entries) + _MARKER + 0.1, width - 0.3)
-    count = max(1, min(len(entries), int((width - 0.3) / longest)))
-    rows = max(-(-len(entries) // count), 2 if any(mark is None for _, mark in entries) else 1)
-    while True:
-        columns: list[list[tuple[str, Any]]] = [[]]
-        for i, entry in enumerate(entries):
-            last_row = len(columns[-1]) == rows - 1
-            full = len(columns[-1]) >= rows or (entry[1] is None and last_row and i + 1 < len(entries) and rows > 1)
-            if full:
-                columns.append([])
-            columns[-1].append(entry)
-        if len(columns) <= count:
-            return Legend(tuple(tuple(c) for c in columns), rows * _ROW + _GAP)
-        rows += 1
-
-
-def canvas(
-    width: float, height: float, rows: int = 1, cols: int = 1, legend: Legend | None = None, **shared: Any
-) -> tuple[Figure, np.ndarray]:
-    """A figure whose axes take `height` inches, with the legend below them; the axes as an array of (rows, cols)."""
-    below = legend.height if legend else 0.0
-    figure = Figure(figsize=(width, height + below), layout="constrained")
-    engine: Any = figure.get_layout_engine()
-    edge = _EDGE / width, _EDGE / (height + below)
-    rect = edge[0], below / (height + below) + edge[1], 1 - 2 * edge[0], height / (height + below) - 2 * edge[1]
-    engine.set(rect=rect, w_pad=0.06, h_pad=0.03)
-    if legend:
-        _draw_legend(figure, legend)
-    return figure, figure.subplots(rows, cols, squeeze=False, **shared)
-
-
-def _draw_legend(figure: Figure, legend: Legend) -> None:
-    width, height = figure.get_size_inches()
-    ax = figure.add_axes((0, 0, 1, legend.height / height))
-    ax.set(xlim=(0, width), ylim=(0, legend.height))
-    ax.axis("off")
-    step = (width - 0.3) / len(legend.columns)
-    for c, column in enumerate(legend.columns):
-        for r, (label, mark) in enumerate(column):
-            x, y = 0.2 + c * step, legend.height - (r + 0.5) * _ROW - _GAP / 2
-            room = step - 0.08 - (0 if mark is None else _MARKER)
-            text = shorten(label, room, SMALL)
-            if mark is None:
-                ax.text(x, y, text, size=SMALL, weight="bold", va="center_baseline")
-                continue
-            if isinstance(mark, Mark):
-                dot(ax, x + 0.05, y, mark, 4.2)
-            else:
-                ax.plot([x + 0.05], [y], marker="s", ms=6, color=mark, mec=SOFT, mew=0.4, ls="none")
-            ax.text(x + _MARKER, y, text, size=SMALL, va="center_baseline")
-
-
-def dot(ax: Axes, x: float, y: float, mark: Mark, size: float = 5.0, alpha: float = 1.0, zorder: float = 3) -> None:
-    """One model's marker."""
-    edge = "white" if mark.fill == "full" else mark.colour
-    (line,) = ax.plot(
-        [x],
-        [y],
-        marker=mark.shape,
-        ms=size * (1.25 if mark.shape == "*" else 1),
-        ls="none",
-        color=mark.colour,
-        fillstyle=mark.fill,
-        mec=edge,
-        mew=0.4 if mark.fill == "full" else 0.9,
-        markerfacecoloralt="white",
-        alpha=alpha,
-        zorder=zorder,
+def css() -> str:
+    """Rules that give each role in inlined figures a variable, `--figure-ROLE`, of its own on light and dark pages."""
+    light, dark = (";".join(f"--figure-{role}:{colours[i]}" for role, colours in ROLES.items()) for i in (0, 1))
+    rules = (
+        f"svg .fill-{role}{{fill:var(--figure-{role})}}svg .line-{role}{{stroke:var(--figure-{role})}}"
+        for role in ROLES
     )
-    line.set_in_layout(False)
+    return f":root{{{light}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n{''.join(rules)}\n"
 
 
-def label_all(figure: Figure, x: str, y: str = "") -> None:
-    """Labels that all panels share, in strips of their own; the lower one stands above the legend."""
-    engine: Any = figure.get_layout_engine()
-    left, bottom, width, height = engine.get()["rect"]
-    strips = [_STRIP / size if text else 0.0 for size, text in zip(figure.get_size_inches(), (y, x), strict=True)]
-    inner = left + strips[0], bottom + strips[1], width - strips[0], height - strips[1]
-    engine.set(rect=inner)
-    figure.text(inner[0] + inner[2] / 2, bottom, x, size=8, ha="center", va="bottom")
-    figure.text(left, inner[1] + inner[3] / 2, y, size=8, rotation=90, ha="left", va="center")
-
-
-def freeze(axes: np.ndarray) -> None:
-    """Settles limits and ticks of panels that share both, which drawing would otherwise work out once per panel."""
-    ax = axes.flat[0]
-    for axis, limits in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())):
-        low, high = sorted(limits)
-        at = [t for t in axis.get_majorticklocs() if low <= t <= high]
-        axis.set_ticks(at, axis.get_major_formatter().format_ticks(at))
-    ax.set(xlim=ax.get_xlim(), ylim=ax.get_ylim())
-
-
-def ticks(ax: Axes, x: int = 5, y: int = 5) -> None:
-    ax.xaxis.set_major_locator(MaxNLocator(x))
-    ax.yaxis.set_major_locator(MaxNLocator(y))
-
-
-def name_rows(ax: Axes, names: Sequence[str], room: float = 1.4) -> None:
-    """One named row per entry, first on top."""
-    ax.set_yticks(range(len(names)), [shorten(name, room, SMALL) for name in names])
-    ax.set_ylim(len(names) - 0.4, -0.6)
-    ax.tick_params(axis="y", length=0)
-    ax.grid(axis="y", visible=False)
-
-
-def heading(ax: Axes, left: str, right: str = "", room: float = 1.7, faded: bool = False, above: bool = False) -> None:
-    """A panel's name at its left, or in a line above, and a finding at its right; cut where they would meet."""
-    taken = text_width(right, SMALL) + 0.1 if right and not above else 0
-    ax.set_title(shorten(left, room - taken, 8.0) + ("\n" if above and left else ""), loc="left", pad=3)
-    if right:
-        ax.set_title(right, loc="right", pad=3, size=SMALL, color=SOFT if faded else INK)
-
-
-@cache
-def text_width(text: str, size: float) -> float:
-    """Inches."""
-    font = get_font(findfont("DejaVu Sans"))
-    font.set_size(size, 72)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")
-        font.set_text(text)
-    return font.get_width_height()[0] / 64 / 72
+def paper_colours() -> dict[str, str]:
+    """Role -> colour, as in files."""
+    return {role: colours[0] for role, colours in ROLES.items()}
 
 
 def shorten(text: str, room: float, size: float) -> str:
-    """The text, its middle replaced by an ellipsis where it is wider than `room` inches; at least a letter is left."""
+    """The text, its middle replaced by an ellipsis where it is wider than `room` pixels; at least a letter is left."""
     if len(text) <= _LONGEST and text_width(text, size) <= room:
         return text
 
@@ -286,14 +172,8 @@ def shorten(text: str, room: float, size: float) -> str:
     return cut(max(1, bisect_right(kept, room, key=lambda keep: text_width(cut(keep), size))))
 
 
-def save(drawing: Drawing, stem: Path) -> None:
-    """stem.svg and stem.png. The canvases write directly, for `savefig` would lay out and draw everything again."""
-    figure = drawing.figure
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")
-        figure.set_dpi(_DPI)
-        engine: Any = figure.get_layout_engine()
-        engine.execute(figure)
-        figure.set_layout_engine("none")
-        write_whole(stem.with_suffix(".png"), FigureCanvasAgg(figure).print_png)
-        write_whole(stem.with_suffix(".svg"), partial(FigureCanvasSVG(figure).print_svg, metadata={"Date": None}))
+def save(drawing: Drawing, stem: Path, title: str = "") -> None:
+    """stem.svg and stem.png."""
+    write_text(stem.with_suffix(".svg"), svg(drawing.scene, paper_colours(), title))
+    content = png(drawing.scene, paper_colours())
+    write_whole(stem.with_suffix(".png"), lambda file: file.write(content))
