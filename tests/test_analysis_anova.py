@@ -121,11 +121,6 @@ def test_single_levels_and_constant_responses_are_nan():
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda t: t[(t.model != "m1") | (t.detector != "d2")], "no row for model='m1', detector='d2'"),
-        (
-            lambda t: t[(t.model != "m1") | (t.detector != "d2") | (t.dataset != "far0")],
-            "not proportional: model='m1', detector='d2', ood_category='far' has 2 rows",
-        ),
         (lambda t: t.assign(auroc=t.auroc.mask(t.index == 5)), "auroc is NaN or infinite in 1 of 96 rows.*extreme0"),
         (lambda t: t.assign(detector=t.detector.mask(t.index == 5)), "detector is missing in 1 of 96 rows"),
         (lambda t: t.drop(columns="detector"), r"lacks the columns \['detector'\]"),

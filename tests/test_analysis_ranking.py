@@ -102,11 +102,45 @@ def test_robustness_options():
         analysis.robustness(table, baseline="none")
 
 
-def test_incomplete_tables_are_refused():
+def test_missing_sets_are_adjusted_for():
+    """Both sets tell the same of models and detectors, so that one of them is enough."""
+    whole = results(VALUES)
+    holes = whole.drop(index=[0, 13, 30])
+    for analyse in (analysis.mean_ranks, analysis.robustness):
+        pd.testing.assert_frame_equal(analyse(holes), analyse(whole))
+        assert analyse(whole).attrs["note"] == ""
+        assert analyse(holes).attrs["note"] == "3 of 40 cells are missing and adjusted for"
+    assert analysis.friedman(holes).statistic == pytest.approx(analysis.friedman(whole).statistic)
+    empty = whole.assign(auroc=whole["auroc"].mask(whole.index == 0))
+    pd.testing.assert_frame_equal(analysis.mean_ranks(empty), analysis.mean_ranks(whole))
+
+
+def test_a_detector_that_a_model_lacks():
+    table = results([[0.5, 0.75, 0.25], [0.5, 0.25, 0.75], [0.25, 0.5, 0.75]])
+    lacking = table[(table["model"] != "b") | (table["detector"] != "vim")]
+    with pytest.raises(
+        ValueError, match=r"model='b', detector='vim' has no value that compares \(1 such comb.*skillings"
+    ):
+        analysis.friedman(lacking)
+    ranks = analysis.mean_ranks(lacking).set_index("detector")["mean_rank"]
+    # msp 2 2 3, knn 1 3 1 + (2 - 1) x 2 / 1, vim 3 1; with b's two ranks stretched to 1 and 3
+    np.testing.assert_allclose(ranks[["msp", "knn", "vim"]], [(2 + 2 + 3) / 3, (1 + 3 + 1) / 3, (3 + 1) / 2])
+
+
+def test_what_cannot_be_compared_is_refused():
     table = results(VALUES)
-    with pytest.raises(ValueError, match="model='baseline', detector='msp' has 1 rows where others have 2"):
-        analysis.mean_ranks(table.iloc[1:])
-    with pytest.raises(ValueError, match="model='b', detector='vim' has 0 rows"):
-        analysis.friedman(table[(table["model"] != "b") | (table["detector"] != "vim")])
-    with pytest.raises(ValueError, match="auroc is NaN or infinite in 1 of 40 rows.*ninco"):
-        analysis.robustness(table.assign(auroc=table["auroc"].mask(table.index == 0)))
+    with pytest.raises(ValueError, match="model='baseline', detector='msp' has 1 rows where others have 2.*no column"):
+        analysis.mean_ranks(table.iloc[1:].drop(columns="dataset"))
+    with pytest.raises(ValueError, match="auroc is infinite in 1 of 40 rows"):
+        analysis.robustness(table.assign(auroc=table["auroc"].mask(table.index == 0, np.inf)))
+
+
+def test_seeds_of_one_recipe_count_once():
+    table = results(VALUES).assign(recipe=lambda t: t["model"].replace({"a": "baseline"}))
+    found, whole = analysis.mean_ranks(table), analysis.mean_ranks(results(VALUES))
+    assert found.attrs["unit"] == "4 recipes" and whole.attrs["unit"] == "5 models"
+    merged = results([VALUES[:2].mean(axis=0), *VALUES[2:]])
+    pd.testing.assert_frame_equal(found, analysis.mean_ranks(merged))
+    robust = analysis.robustness(table, baseline="a")  # a model stands for its recipe
+    assert set(robust["worst_model"]) <= {"baseline", "b", "c", "d"}
+    pd.testing.assert_frame_equal(robust, analysis.robustness(table, baseline="baseline"))

@@ -13,6 +13,9 @@ from oodjax.analysis.feature_space import Embedding as Embedding
 from oodjax.analysis.feature_space import activation_profile as activation_profile
 from oodjax.analysis.feature_space import feature_space as feature_space
 from oodjax.analysis.feature_space import pca_embedding as pca_embedding
+from oodjax.analysis.incomplete import SkillingsMack as SkillingsMack
+from oodjax.analysis.incomplete import largest_block as largest_block
+from oodjax.analysis.incomplete import skillings_mack as skillings_mack
 from oodjax.analysis.interval import Interval as Interval
 from oodjax.analysis.intervals import bootstrap as bootstrap
 from oodjax.analysis.intervals import mean_interval as mean_interval

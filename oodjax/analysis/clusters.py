@@ -14,6 +14,7 @@ _PLURAL = {"dataset": "OOD sets", "ood_category": "OOD categories"}
 
 def cluster_column(table: pd.DataFrame) -> str:
     """What is resampled: recipes where the table has them, as networks of one recipe are alike; models otherwise."""
+    require_columns(table, [])
     return RECIPE if RECIPE in table.columns else "model"
 
 
@@ -30,6 +31,14 @@ def with_recipes(table: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
     if not absent:
         return table
     return table.merge(models[["model", *absent]], on="model", how="left", validate="many_to_one")
+
+
+def recipe_of(table: pd.DataFrame, name: str | None) -> str | None:
+    """A model's recipe where the table has recipes; the name of a recipe, and any other name, stays as it is."""
+    if name is None or RECIPE not in table.columns or (table[RECIPE] == name).any():
+        return name
+    mine = table.loc[table["model"] == name, RECIPE]
+    return name if mine.empty else str(mine.iloc[0])
 
 
 def adjusted_means(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -89,8 +98,12 @@ def cluster_values(table: pd.DataFrame, response: str, cluster: str, by: str | N
     of_set = "dataset" if "dataset" in table.columns else "ood_category"
     inner = [c for c in ("detector", of_set) if c in table.columns and c not in (cluster, by)]
     numbers = table.assign(**{response: numbers_of(table, response).astype(np.float64)})
-    numbers = numbers[np.isfinite(numbers[response])]
+    if (infinite := np.isinf(numbers[response])).any():
+        raise ValueError(f"{response} is infinite in {infinite.sum()} of {len(table)} rows")
+    numbers = numbers[numbers[response].notna()]
     clusters = pd.Index(table[cluster].unique(), name=cluster)
+    if "dataset" not in table.columns:
+        _require_equal_counts(numbers, [cluster] if by is None else [cluster, by])
     groups = [(response, numbers)] if by is None else list(numbers.groupby(by, sort=False, observed=True))
     columns, missing, cells_in_all = {}, 0, 0
     for name, rows in groups:
@@ -102,6 +115,19 @@ def cluster_values(table: pd.DataFrame, response: str, cluster: str, by: str | N
     result = pd.DataFrame(tied(result.to_numpy()), result.index, result.columns)
     note = f"{missing:,} of {cells_in_all:,} cells are missing and adjusted for" if missing else ""
     return result, note
+
+
+def _require_equal_counts(table: pd.DataFrame, keys: list[str]) -> None:
+    """Without a column of data sets nothing tells which are missing, so that none may be."""
+    counts = table.groupby(keys, sort=False, observed=True).size()
+    short = counts[counts != counts.max()]
+    if len(short):
+        name = short.index[0] if isinstance(short.index[0], tuple) else (short.index[0],)
+        where = ", ".join(f"{key}={value!r}" for key, value in zip(keys, name, strict=True))
+        raise ValueError(
+            f"{where} has {short.iloc[0]} rows where others have {counts.max()} ({len(short)} such combinations), and "
+            "there is no column dataset to say which are missing"
+        )
 
 
 def _pivot(rows: pd.DataFrame, response: str, cluster: str, inner: Sequence[str]) -> pd.DataFrame:

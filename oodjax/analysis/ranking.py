@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
-from oodjax.analysis.table import mean_table, numbers_of, require_columns
+from oodjax.analysis.clusters import cluster_column, cluster_values, counted, recipe_of
+from oodjax.analysis.resampling import check_level
+from oodjax.analysis.table import numbers_of, require_columns
 from oodjax.arrays import describe, host_array, is_number, is_whole
 
 
@@ -25,10 +27,22 @@ class Friedman(NamedTuple):
 
 
 def friedman(
-    table: pd.DataFrame, response: str = "auroc", block: str = "model", treatment: str = "detector"
+    table: pd.DataFrame, response: str = "auroc", block: str | None = None, treatment: str = "detector"
 ) -> Friedman:
-    """Friedman's test that the treatments do not differ, on their mean response in each block."""
-    means = mean_table(table, response, block, treatment)
+    """Friedman's test that the treatments do not differ, on their mean response in each block.
+
+    Blocks are models, or recipes where the table has them. Means are adjusted for missing sets; where a block has no
+    value at all of a treatment, `skillings_mack` is the test.
+    """
+    block = block or cluster_column(table)
+    means, _ = cluster_values(table, response, block, treatment)
+    gaps = np.argwhere(means.isna().to_numpy())
+    if len(gaps):
+        row, column = means.index[gaps[0][0]], means.columns[gaps[0][1]]
+        raise ValueError(
+            f"{block}={row!r}, {treatment}={column!r} has no value that compares ({len(gaps)} such combinations): "
+            "Friedman's test takes complete tables, skillings_mack does not"
+        )
     blocks, treatments = means.shape
     if treatments < 3:
         raise ValueError(f"Friedman's test takes at least 3 of {treatment}, got {list(means.columns)}")
@@ -43,28 +57,42 @@ def friedman(
 def mean_ranks(
     table: pd.DataFrame,
     response: str = "auroc",
-    block: str = "model",
+    block: str | None = None,
     treatment: str = "detector",
     higher_is_better: bool = True,
     confidence: float = 0.95,
 ) -> pd.DataFrame:
     """Each detector's rank (1 is best, ties share the mean rank) by mean response, averaged over the models.
 
+    Where the table has a column `recipe`, each recipe counts once, by the mean of its seeds. Means are adjusted for
+    missing sets. A model that lacks a detector altogether ranks the others, its ranks stretched to 1 to k.
+
     Returns:
       Columns `detector` (named after `treatment`), `mean_rank`, `ci_low`, `ci_high`, best first. The interval is
-      Student's t over the models; NaN with one model.
+      Student's t over the models; NaN with one model. `attrs["unit"]` says what it was taken over, such as "17
+      models", `attrs["note"]` what was missing.
     """
-    if not is_number(confidence) or not 0 < confidence < 1:
-        raise ValueError(f"confidence must be a share between 0 and 1, such as 0.95, got {describe(confidence)}")
-    means = mean_table(table, response, block, treatment)
-    ranks = means.rank(axis=1, ascending=not higher_is_better).to_numpy()
-    n = len(ranks)
-    mean = ranks.mean(0)
-    half = np.full_like(mean, np.nan)
-    if n > 1:
-        half = scipy.stats.t.ppf((1 + confidence) / 2, n - 1) * ranks.std(0, ddof=1) / np.sqrt(n)
-    result = pd.DataFrame({treatment: means.columns, "mean_rank": mean, "ci_low": mean - half, "ci_high": mean + half})
-    return result.sort_values("mean_rank", kind="stable", ignore_index=True)
+    check_level(confidence, "confidence")
+    block = block or cluster_column(table)
+    means, note = cluster_values(table, response, block, treatment)
+    ranks = _full_ranks(means, higher_is_better)
+    mean, n = ranks.mean(), ranks.notna().sum()
+    half = scipy.stats.t.ppf((1 + confidence) / 2, np.maximum(n - 1, 1)) * ranks.std(ddof=1) / np.sqrt(n)
+    columns = {"mean_rank": mean, "ci_low": mean - half, "ci_high": mean + half}
+    result = pd.DataFrame(columns).rename_axis(treatment).reset_index()
+    result = result.sort_values("mean_rank", kind="stable", ignore_index=True)
+    result.attrs.update(note=note, unit=counted(len(means), block))
+    return result
+
+
+def _full_ranks(means: pd.DataFrame, higher_is_better: bool) -> pd.DataFrame:
+    """Ranks within each row, those of a row with gaps stretched to the range of a full one."""
+    ranks = means.rank(axis=1, ascending=not higher_is_better)
+    present, k = means.notna().sum(axis=1), means.shape[1]
+    if (present == k).all():
+        return ranks
+    ranks = ranks.mask(present < 2)  # a single one has no rival
+    return (ranks - 1).mul((k - 1) / np.maximum(present - 1, 1), axis=0) + 1
 
 
 def critical_difference(k: int, n: int, alpha: float = 0.05) -> float:
@@ -112,18 +140,23 @@ def robustness(
     """How far each detector's mean response moves with the model.
 
     Args:
-      table: results with `model`, `detector` and the response.
+      table: results with `model`, `detector` and the response. Where it has a column `recipe`, recipes are compared,
+        each by the mean of its seeds: their names are then in `best_model` and `worst_model`. Means are adjusted for
+        missing sets.
       response: the column to compare.
-      baseline: the model that the change is counted from; None leaves `change` and `change_std` NaN.
+      baseline: the model or recipe that the change is counted from; None leaves `change` and `change_std` NaN.
       higher_is_better: decides which models are `best` and `worst`.
 
     Returns:
       Per detector, the best worst case first: `detector, mean, std, best, best_model, worst, worst_model, change,
       change_std`. `change` is the mean over the other models of their value minus the baseline's: negative AUROC is a
-      drop. Standard deviations have n - 1 in the denominator, and are NaN for one value.
+      drop. Standard deviations have n - 1 in the denominator, and are NaN for one value. `attrs["unit"]` says what was
+      compared, such as "17 models", `attrs["note"]` what was missing.
     """
     require_columns(table, ("model",))
-    means = mean_table(table, response)
+    cluster = cluster_column(table)
+    means, note = cluster_values(table, response, cluster, "detector")
+    baseline = recipe_of(table, baseline)
     if baseline is not None and baseline not in means.index:
         raise ValueError(f"the baseline {baseline!r} is not among the models {means.index.tolist()}")
     high, low = (means.max(), means.idxmax()), (means.min(), means.idxmin())
@@ -142,4 +175,6 @@ def robustness(
         }
     )
     result = result.rename_axis("detector").reset_index()
-    return result.sort_values("worst", ascending=not higher_is_better, kind="stable", ignore_index=True)
+    result = result.sort_values("worst", ascending=not higher_is_better, kind="stable", ignore_index=True)
+    result.attrs.update(note=note, unit=counted(len(means), cluster))
+    return result

@@ -25,8 +25,9 @@ def tied(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """The values, those that differ by rounding alone made equal: the order of summation is no difference."""
     order = np.argsort(values, axis=None)
     ascending = values.ravel()[order]
+    # negated, so that NaN, which sorts last, ties with nothing
     with np.errstate(invalid="ignore"):  # inf - inf
-        steps = np.diff(ascending, prepend=ascending[:1]) > rounding(values)
+        steps = ~(np.diff(ascending, prepend=ascending[:1]) <= rounding(values))
     first = np.maximum.accumulate(np.where(steps, np.arange(values.size), 0))
     result = np.empty(values.size)
     result[order] = ascending[first]
