@@ -1,6 +1,6 @@
 """Post-hoc detectors: `create` one, `fit` it to training statistics, `score` outputs; `register` your own.
 
-`NAMES` are the study's 21, `names()` all that are registered.
+`NAMES` are the study's 21, `names()` all that are registered: those, the later ones (`detectors.later`) and your own.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from oodjax.detectors import classification, feature, gradient, hybrid, intermediate  # noqa: F401 - they register
+from oodjax.detectors import classification, feature, gradient, hybrid, intermediate, later  # noqa: F401 - they register
 from oodjax.detectors.base import METHODS, Detector, Method, names, register, score_all
 from oodjax.detectors.calibration import Calibration
 from oodjax.detectors.labels import complete, parse

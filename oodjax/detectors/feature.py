@@ -18,14 +18,14 @@ from oodjax.statistics import TrainStatistics
 FAMILY = "feature"
 
 
-def _class_gaussians(stats: TrainStatistics) -> dict:
+def class_gaussians(stats: TrainStatistics) -> dict:
     mean, class_means = stats.centers
     center = mean.astype(np.float32)  # any point near the features serves, but it must be the one subtracted
     means = (class_means - center) @ stats.within_whitening
     return {"center": center, "within": stats.within_whitening, "class_means": means}
 
 
-def _nearest_class(centred: Float[jax.Array, "n D"], params: dict) -> Float[jax.Array, " n"]:
+def nearest_class(centred: Float[jax.Array, "n D"], params: dict) -> Float[jax.Array, " n"]:
     """(n, D) -> (n,) squared distance to the nearest class mean; taken directly, since products of far ones cancel."""
     whitened, means = dot(centred, params["within"]), params["class_means"]
     nearest_mean = means[jnp.argmin((means**2).sum(axis=-1)[None, :] - 2 * dot(whitened, means.T), axis=-1)]
@@ -33,7 +33,7 @@ def _nearest_class(centred: Float[jax.Array, "n D"], params: dict) -> Float[jax.
 
 
 def mds_fit(stats: TrainStatistics, validation: Outputs | None) -> dict:
-    return _class_gaussians(stats)
+    return class_gaussians(stats)
 
 
 def mds_score(params: dict, outputs: Outputs) -> Float[jax.Array, " n"]:
@@ -44,12 +44,12 @@ def mds_score(params: dict, outputs: Outputs) -> Float[jax.Array, " n"]:
     are left out: below 1e-10 of the largest where all rows are kept and n D^2 is at most 2.2e11, so that moments are
     taken in float64 from the rows, else below float32's epsilon (pseudo-inverse, see `oodjax.linalg.whitening`).
     """
-    return -_nearest_class(outputs.features - params["center"][None, :], params)
+    return -nearest_class(outputs.features - params["center"][None, :], params)
 
 
 def rmds_fit(stats: TrainStatistics, validation: Outputs | None) -> dict:
     total = whitening(stats.total_covariance, stats.cutoff)
-    gaussians = _class_gaussians(stats)
+    gaussians = class_gaussians(stats)
     return {**gaussians, "total": total, "mean": (stats.centers[0] - gaussians["center"]) @ total}
 
 
@@ -60,7 +60,7 @@ def rmds_score(params: dict, outputs: Outputs) -> Float[jax.Array, " n"]:
     """
     centred = outputs.features - params["center"][None, :]
     background = ((dot(centred, params["total"]) - params["mean"][None, :]) ** 2).sum(axis=-1)
-    return background - _nearest_class(centred, params)
+    return background - nearest_class(centred, params)
 
 
 def knn_check(k: int | None) -> None:

@@ -36,7 +36,7 @@ ALIASES = {
     "ebo": ("energy", "energy score", "energy based", "ebm"),
     "tempscale": ("temperature scaling", "temp scaling", "temperature", "ts"),
     "klm": ("kl matching", "kl", "kl divergence"),
-    "gen": ("generalized entropy", "generalised entropy", "entropy"),
+    "gen": ("generalized entropy", "generalised entropy"),
     "mds": ("mahalanobis", "maha", "mahalanobis distance", "md"),
     "rmds": ("relative mahalanobis", "relative mahalanobis distance", "rmd", "rel maha"),
     "knn": ("nearest neighbors", "nearest neighbours", "deep nearest neighbors", "nn"),
@@ -49,6 +49,17 @@ ALIASES = {
     "gram": ("gram matrices", "gram matrix"),
     "ats": ("adaptive temperature scaling",),
     "gradnorm": ("gradient norm",),
+    "entropy": ("shannon entropy", "softmax entropy", "predictive entropy"),
+    "openmax": ("open max",),
+    "residual": ("null space", "principal space residual"),
+    "gmm": ("gaussian mixture", "gaussian mixture model", "ddu", "gda"),
+    "mdspp": ("mahalanobis plus plus", "normalized mahalanobis", "normalised mahalanobis"),
+    "neco": ("neural collapse",),
+    "nci": ("neural collapse inspired", "nc ood"),
+    "vra": ("variational rectified activation",),
+    "lts": ("logit scaling",),
+    "cadref": ("caref", "class aware relative feature"),
+    "relation": ("neural relation graph", "relation graph"),
 }
 
 

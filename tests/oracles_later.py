@@ -1,0 +1,182 @@
+"""The later detectors once more, as plain float64 NumPy with a loop over samples, each from its paper's equation.
+
+Nothing here shares code or algebra with the package. `ORACLES[name](problem, **options)` returns the scores of
+`problem.test`; pieces such as a softmax are those of the study's oracles.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal, localcontext
+
+import numpy as np
+from oracles import CUTOFF, each, f64, head_of, lse, predictions, softmax, unit
+from scipy.optimize import minimize
+from scipy.stats import multivariate_normal
+
+
+def entropy(p):
+    """-log(H / log K) in decimals, as many as 1 - p of a sample needs."""
+    scores = []
+    for z in f64(p.test.logits):
+        with localcontext(prec=30 + int(np.ptp(z))):
+            weights = [Decimal(v - z.max()).exp() for v in z]
+            shares = [w / sum(weights) for w in weights]
+            scores.append(-float((-sum(q * q.ln() for q in shares) / Decimal(len(shares)).ln()).ln()))
+    return scores
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# OpenMax
+
+
+def weibull_of(tail) -> tuple[float, float]:
+    """(shape, scale) that minimise the Weibull's negative log-likelihood of these values, by Nelder and Mead.
+
+    In units of the mean, so that the density at 1 + u with |u| far below 1 keeps its digits.
+    """
+    logs = np.log(tail / np.mean(tail))
+
+    def nll(at):
+        shape, scale = np.exp(at[0]), at[1] / np.exp(at[0])  # log of the scale
+        powers = shape * (logs - scale)
+        return -np.mean(np.log(shape) - scale + powers - (logs - scale) - np.exp(powers))
+
+    start = np.array([-np.log(np.std(logs) * np.sqrt(6) / np.pi), 0.0])
+    found = minimize(nll, start, method="Nelder-Mead", options={"xatol": 1e-12, "fatol": 1e-16, "maxiter": 5000})
+    shape = np.exp(found.x[0])
+    return shape, float(np.exp(found.x[1] / shape) * np.mean(tail))
+
+
+def openmax(p, alpha=10, tail=20):
+    z, y, predicted = f64(p.train.logits), np.asarray(p.train.labels), predictions(p.train)
+    classes = z.shape[1]
+    centers, fits = [], []
+    for c in range(classes):
+        members = next(m for m in ((y == c) & (predicted == c), y == c, y >= 0) if m.any())
+        centers.append(z[members].mean(axis=0))
+        far = np.sort([np.linalg.norm(v - centers[c]) for v in z[members]])[-tail:]
+        fits.append((far[0], *weibull_of(far - far[0] + 1e4)))
+    scores, alpha = [], min(alpha, classes)
+    for v in f64(p.test.logits):
+        revised, unknown = v.copy(), 0.0
+        for i, c in enumerate(np.argsort(-v, kind="stable")[:alpha], start=1):
+            least, shape, scale = fits[c]
+            reached = (np.linalg.norm(v - centers[c]) - least + 1e4) / scale
+            weight = (1 - np.exp(-(reached**shape))) * (alpha - i + 1) / alpha
+            revised[c] = v[c] * (1 - weight)
+            unknown += v[c] * weight
+        scores.append(lse(revised) - unknown)
+    return scores
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Feature
+
+
+def residual(p, dim=12):
+    kernel, bias = head_of(p)
+    origin = np.linalg.lstsq(kernel.T, -bias, rcond=None)[0]
+    _, _, axes = np.linalg.svd(f64(p.train.features) - origin)
+    return [-np.linalg.norm(axes[dim:] @ (x - origin)) for x in f64(p.test.features)]
+
+
+def gaussians_of(h, y, classes):
+    """Shares, means and the shared covariance, its inverse left to SciPy."""
+    means = [h[y == c].mean(axis=0) if (y == c).any() else h.mean(axis=0) for c in range(classes)]
+    within = sum(np.outer(a - means[c], a - means[c]) for a, c in zip(h, y, strict=True)) / len(h)
+    return [np.mean(y == c) for c in range(classes)], means, within
+
+
+def gmm(p):
+    """SciPy's densities, less that of a Gaussian at its own mean."""
+    shares, means, within = gaussians_of(f64(p.train.features), np.asarray(p.train.labels), len(p.head.bias))
+    normal = multivariate_normal(cov=within, allow_singular=True)
+    at_mean = normal.logpdf(np.zeros(len(within)))
+    return [
+        lse([np.log(s) + normal.logpdf(x - m) - at_mean for s, m in zip(shares, means, strict=True) if s])
+        for x in f64(p.test.features)
+    ]
+
+
+def mdspp(p, relative=False):
+    h, y = np.stack([unit(x) for x in f64(p.train.features)]), np.asarray(p.train.labels)
+    _, means, within = gaussians_of(h, y, len(p.head.bias))
+    total = sum(np.outer(a - h.mean(axis=0), a - h.mean(axis=0)) for a in h) / len(h)
+    inverse, background = (np.linalg.pinv(c, rcond=CUTOFF, hermitian=True) for c in (within, total))
+    scores = []
+    for x in (unit(x) for x in f64(p.test.features)):
+        nearest = min((x - m) @ inverse @ (x - m) for m in means)
+        d = x - h.mean(axis=0)
+        scores.append(d @ background @ d - nearest if relative else -nearest)
+    return scores
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Hybrid
+
+
+def neco(p, dim=5, max_logit=False):
+    h = f64(p.train.features)
+    mean, deviation = h.mean(axis=0), h.std(axis=0)
+    deviation[deviation < 1e-6 * deviation.max()] = 1
+    _, _, axes = np.linalg.svd((h - mean) / deviation, full_matrices=True)
+    scores = []
+    for x, z in each(p.test.features, p.test.logits):
+        standard = (x - mean) / deviation
+        share = np.linalg.norm(axes[:dim] @ standard) / np.linalg.norm(standard) if standard.any() else 0.0
+        scores.append(share * (max(z) if max_logit else 1.0))
+    return scores
+
+
+def nci(p, alpha=1e-4):
+    kernel, _ = head_of(p)
+    mean = f64(p.train.features).mean(axis=0)
+    return [
+        kernel[:, int(np.argmax(z))] @ (x - mean) / np.linalg.norm(x - mean) + alpha * np.abs(x).sum()
+        for x, z in each(p.test.features, p.test.logits)
+    ]
+
+
+def vra(p, low=10, high=90):
+    kernel, bias = head_of(p)
+    least, most = np.percentile(f64(p.train.features), [low, high])
+    return [lse([0 if a < least else min(a, most) for a in x] @ kernel + bias) for x in f64(p.test.features)]
+
+
+def lts(p, percentile=95):
+    scores = []
+    for x, z in each(p.test.features, p.test.logits):
+        x = np.maximum(x, 0)
+        k = len(x) - round(len(x) * percentile / 100)
+        scores.append(lse((x.sum() / np.sort(x)[-k:].sum()) ** 2 * z if x.any() else z))
+    return scores
+
+
+def cadref(p, decoupled=True):
+    kernel, _ = head_of(p)
+    h, predicted = f64(p.train.features), predictions(p.train)
+    usual = np.mean([lse(z) for z in f64(p.train.logits)])
+    scores = []
+    for x, z in each(p.test.features, p.test.logits):
+        y = int(np.argmax(z))
+        members = predicted == y if (predicted == y).any() else predicted >= 0
+        error, length = x - h[members].mean(axis=0), max(np.abs(x).sum(), 1e-12)
+        if not decoupled:
+            scores.append(-np.abs(error).sum() / length)
+            continue
+        signs = error * np.sign(kernel[:, y])
+        own, mean = (max(s, 0.01 * abs(usual), 1e-12) for s in (lse(z), usual))
+        scores.append(-(signs[signs > 0].sum() / length / own - signs[signs < 0].sum() / length / mean))
+    return scores
+
+
+def relation(p, chosen, power=1):
+    bank = [(unit(x), softmax(z)) for x, z in each(p.train.features[chosen], p.train.logits[chosen])]
+    scores = []
+    for x, z in each(p.test.features, p.test.logits):
+        relations = np.array([max(0.0, unit(x) @ b) * (softmax(z) @ q) for b, q in bank])
+        scores.append(np.mean(np.where(relations > 0.03, relations, 0.0) ** power))
+    return scores
+
+
+ORACLES = {f.__name__: f for f in (entropy, openmax, residual, gmm, mdspp, neco, nci, vra, lts, cadref, relation)}
