@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import oracles
 import pytest
@@ -54,17 +56,23 @@ def test_numpys_numbers_are_numbers():
         ("fdbdd", "fdbd"),
         ("ASH-B", "ash"),
         ("generalized entropy", "gen"),
+        ("shannon entropy", "entropy"),
+        ("Mahalanobis++", "mdspp"),
+        ("mahalanobis plus plus", "mdspp"),
+        ("gaussian_mixture", "gmm"),
+        ("Neural-Collapse", "neco"),
     ],
 )
 def test_other_names_and_near_misses_are_recognised(name, meant):
     for call in (detectors.create, detectors.grid):
-        with refuses(rf"unknown detector '{name}'; there are: msp, .*gradnorm. Did you mean '{meant}'\?$", ValueError):
+        said = rf"unknown detector '{re.escape(name)}'; there are: msp, .*gradnorm, .* Did you mean '{meant}'\?$"
+        with refuses(said, ValueError):
             call(name)
 
 
 @pytest.mark.parametrize("name", ["", "resnet50", "x" * 5000, None, 5, ["msp"], np.array(["msp"])])
 def test_no_guess_is_made_where_nothing_is_near(name):
-    with refuses(r"^unknown detector .{0,50}; there are: msp, mls.*gradnorm$", ValueError):
+    with refuses(r"^unknown detector .{0,50}; there are: msp, mls.*gradnorm, entropy.*$", ValueError):
         detectors.create(name)
 
 

@@ -53,7 +53,7 @@ ALIASES = {
     "openmax": ("open max",),
     "residual": ("null space", "principal space residual"),
     "gmm": ("gaussian mixture", "gaussian mixture model", "ddu", "gda"),
-    "mdspp": ("mahalanobis plus plus", "normalized mahalanobis", "normalised mahalanobis"),
+    "mdspp": ("mahalanobis++", "mds++", "normalized mahalanobis", "normalised mahalanobis"),
     "neco": ("neural collapse",),
     "nci": ("neural collapse inspired", "nc ood"),
     "vra": ("variational rectified activation",),
@@ -72,4 +72,4 @@ def closest(name: str, names: Iterable[str] = NAMES) -> str | None:
 
 
 def _plain(name: str) -> str:
-    return re.sub("[^a-z0-9]", "", name.lower())
+    return re.sub("[^a-z0-9]", "", name.lower().replace("+", "plus"))

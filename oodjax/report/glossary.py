@@ -1,6 +1,7 @@
 """The words of the field and of the report, each explained in a sentence or two: one source for page and documentation.
 
-`TERMS` is in reading order: a term is explained by those before it. `DETECTORS` has the study's 21 in its order.
+`TERMS` is in reading order: a term is explained by those before it. `DETECTORS` has the study's 21 in its order, then
+the later ones.
 """
 
 from __future__ import annotations
@@ -106,9 +107,20 @@ DETECTORS: dict[str, str] = {
     "gram": "Gram matrices: how far correlations within layers leave the range that training images of the class have.",
     "ats": "Adaptive temperature scaling: energy at a temperature that earlier layers set by how unusual they are.",
     "gradnorm": "Size of the gradient of the head's weights towards equal probabilities: larger for ID images.",
+    "entropy": "Entropy of the probabilities that a network gives the classes: low where it is certain.",
+    "openmax": "How little of the largest logits goes to an unknown class where they are far from the mean of theirs.",
+    "residual": "The part of the features outside the main directions of training, without the energy of ViM.",
+    "gmm": "Density of the features where each class is a Gaussian, all with one covariance.",
+    "mdspp": "Mahalanobis++: Mahalanobis distance of features at unit length from the nearest class.",
+    "relation": "Mean likeness of features and probabilities to those of training images, both multiplied.",
+    "neco": "Neural collapse: the share of the standardised features that lies along the main directions of training.",
+    "nci": "Neural collapse: how far the centred features point to the predicted class's weights, and their size.",
+    "vra": "Variational rectified activation: energy with low features set to 0 and high ones cut off.",
+    "lts": "Logit scaling: energy with logits scaled by the squared share of the largest features in their sum.",
+    "cadref": "Distance of the features from the mean of the predicted class, in parts that raise and lower its logit.",
 }
 
 
 def explain(detector: str, doc: str | None = None) -> str:
-    """What a detector does; of one that is not among the study's, the first line of its docstring `doc`."""
+    """What a detector does; of one of your own, the first line of its docstring `doc`."""
     return DETECTORS.get(detector) or (doc or "").strip().split("\n")[0]

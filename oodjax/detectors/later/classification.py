@@ -125,7 +125,7 @@ def fit_weibull(tails: np.ndarray, filled: np.ndarray) -> dict:
     largest = tails.max(axis=1)
     least = np.where(filled, tails, np.inf).min(axis=1)
     end, count = TRANSLATION + largest - least, filled.sum(axis=1)
-    logs = np.where(filled, np.log1p((tails - largest[:, None]) / end[:, None]), 0.0)
+    logs = np.log1p(np.where(filled, tails - largest[:, None], 0.0) / end[:, None])
 
     def slope(shape: np.ndarray) -> np.ndarray:  # of the likelihood in the shape, with its sign turned; it ascends
         powers = np.where(filled, np.exp(shape[:, None] * logs), 0.0)
