@@ -7,9 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from oodjax.report.data import ReportError as ReportError
+    from oodjax.report.notebook import Picture as Picture
+    from oodjax.report.notebook import figure as figure
     from oodjax.report.page import write as write
 
-_HOMES = {"ReportError": "oodjax.report.data", "write": "oodjax.report.page"}
+_HOMES = {
+    "Picture": "oodjax.report.notebook",
+    "ReportError": "oodjax.report.data",
+    "figure": "oodjax.report.notebook",
+    "write": "oodjax.report.page",
+}
 
 
 def __getattr__(name: str) -> Any:
