@@ -30,7 +30,8 @@ BLOCK = 1024
 class TrainStatistics:
     """Statistics of an ID training split, in float64 on the host.
 
-    Build with `collect`, or from an `Accumulator` filled inside the pass with `finalize`. K classes, D features.
+    Build with `collect`, or from an `Accumulator` filled inside the pass with `finalize`. K classes, D features. What
+    `needs` left out of label_sums, correct_sums, second, softmax_sums and features is None.
 
     Attributes:
       head: the classifier's last layer.
@@ -40,7 +41,6 @@ class TrainStatistics:
       second: (D, D) sum of the outer products of (feature - origin).
       softmax_sums: (K, K) row c is the sum of the softmax of the samples predicted c.
       max_logit_sum: sum of each sample's largest logit.
-      (Each of label_sums, correct_sums, second, softmax_sums and features is None where `needs` left it out.)
       gram_predicted, gram_labelled: lowest and highest GRAM rows (K, P, C) by prediction and by label, or None.
       features: (m, D) float32 the feature bank: all samples, or the seeded share `bank_fraction` of them.
       energies: (m,) logsumexp of the logits of the bank's samples.

@@ -76,7 +76,7 @@ TERMS: dict[str, str] = {
     "seed": "The number that decides the random choices of a training; other seeds show how much is chance.",
     "interval": "Where the true value lies: made in this way, 95 % of all 95 % intervals contain it.",
     "mean rank": "The place of a detector among all, 1 for the best, averaged over models.",
-    "Spearman's ρ": "Rank correlation: 1 where one value always rises with the other, -1 where it falls, 0 for neither.",
+    "Spearman's ρ": "Rank correlation: 1 where one value always rises with the other, -1 where it falls, 0 for none.",
     "ANOVA": (
         "Analysis of variance: how much of the spread of AUROC goes with the model, the detector, the OOD category and "
         "their combinations."
