@@ -1,0 +1,46 @@
+"""Every public name is in the reference, and the rest of the made pages."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+import oodjax
+from oodjax.report.glossary import DETECTORS, TERMS
+from website import glossary, reference
+
+
+def test_every_name_of_the_package_and_of_its_public_modules_is_listed():
+    listed = {name for names in reference.names().values() for name in names}
+    expected = set()
+    for name in oodjax.__all__:
+        value = getattr(oodjax, name)
+        if isinstance(value, ModuleType):
+            assert (inside := {f"oodjax.{name}.{n}" for n in reference.public(value)}), f"{name} has no public name"
+            expected |= inside
+        else:
+            expected.add(f"oodjax.{name}")
+    assert expected - listed == set()
+    assert {"oodjax.analysis.anova", "oodjax.metrics.fpr95_id", "oodjax.detectors.register"} <= expected
+
+
+def test_public_names_of_a_module_without_a_list_are_its_own():
+    metrics = reference.public(importlib.import_module("oodjax.metrics"))
+    assert {"auroc", "ece", "evaluate"} <= {*metrics} and not {"softmax", "host_array", "ArrayLike"} & {*metrics}
+
+
+def test_each_name_is_on_its_page_with_an_anchor_of_its_own():
+    pages = reference.pages()
+    for page, names in reference.names().items():
+        text = pages[f"reference/{page}.md"]
+        for name in names:
+            assert f"{{ #{name} }}" in text, name
+    assert "::: oodjax.analysis.anova.anova\n" in pages["reference/analysis.md"]
+    assert "`vim`, `ash`" in pages["reference/detectors.md"], "a constant shows what it holds"
+
+
+def test_the_glossary_page_has_every_word():
+    text = glossary.page()
+    for words in (TERMS, DETECTORS):
+        for name, explained in words.items():
+            assert name in text and explained in text
