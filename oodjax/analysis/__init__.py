@@ -29,6 +29,7 @@ from oodjax.analysis.resampling import holm as holm
 from oodjax.analysis.resampling import permutation_p as permutation_p
 from oodjax.analysis.seeds import difference as difference
 from oodjax.analysis.seeds import differences as differences
+from oodjax.analysis.shares import share_intervals as share_intervals
 from oodjax.analysis.table import join_models as join_models
 from oodjax.analysis.verdict import Statement as Statement
 from oodjax.analysis.verdict import does_accuracy_predict as does_accuracy_predict

@@ -27,8 +27,9 @@ def share_intervals(
 
     A share counts noise as well: a term of many degrees of freedom has one even where nothing is there. `effect` is the
     share without what noise alone would give, `(SS - df * MS of the residual) / total SS`, which may fall below 0; a
-    term is there where its interval excludes 0. Intervals are jackknife intervals of Student's t (Tukey 1958), those of
-    shares on the scale of log odds; a bootstrap of models would count each drawn twice as two that agree.
+    term is there where its interval excludes 0. Intervals are jackknife intervals of Student's t (Tukey 1958): those of
+    shares, on the scale of log odds, hold for studies of as many models, those of effects for ever more of them. A
+    bootstrap would count a model drawn twice as two that agree.
 
     Args:
       table: one row per observation, with `model` or `recipe`; rows without a value are left out.
@@ -39,9 +40,10 @@ def share_intervals(
 
     Returns:
       Columns `term, share, low, high, effect, effect_low, effect_high`. Effects are NaN without replicates, limits with
-      fewer than 5 models. `attrs["unit"]` says what was left out, `attrs["note"]` is that of `anova`, and
-      `attrs["rows"]` the number of rows used. `attrs["gap"]` is `(estimate, low, high)` of the largest interaction's
-      effect minus the next one's, its share minus the next one's without replicates; NaN with fewer than two.
+      fewer than 5 models, and the limits of the models' own effect: few models tell little of their variance.
+      `attrs["unit"]` says what was left out, `attrs["note"]` is that of `anova`, and `attrs["rows"]` the number of rows
+      used. `attrs["gap"]` is `(estimate, low, high)` of the largest interaction's effect minus the next one's, its share
+      minus the next one's without replicates; NaN with fewer than two.
     """
     level = check_level(level)
     require_columns(table, [response, *factors])
@@ -59,25 +61,26 @@ def share_intervals(
         parts = np.array([_both(anova(part, response, factors, sums_of_squares)) for part in left])
     else:
         parts = np.full((2, *estimate.shape), np.nan)
-    share_low, share_high = _jackknife(_log_odds(estimate[0]), _log_odds(parts[:, 0]), level)
-    effect_low, effect_high = _jackknife(estimate[1], parts[:, 1], level)
+    odds, half = _log_odds(estimate[0]), _pseudo(_log_odds(estimate[0]), _log_odds(parts[:, 0]), level)[1]
+    middle, width = _pseudo(estimate[1], parts[:, 1], level)
+    width[whole["term"] == cluster] = np.nan
     result = pd.DataFrame(
         {
             "term": whole["term"],
             "share": estimate[0],
-            "low": _share_of(share_low),
-            "high": _share_of(share_high),
+            "low": _share_of(odds - half),
+            "high": _share_of(odds + half),
             "effect": estimate[1],
-            "effect_low": effect_low,
-            "effect_high": effect_high,
+            "effect_low": middle - width,
+            "effect_high": middle + width,
         }
     )
     result.attrs.update(unit=counted(n, cluster), note=whole.attrs["note"], rows=len(rows), gap=(math.nan,) * 3)
     if top is not None:
         kind, first, second = top
         gap, of_parts = estimate[kind, first] - estimate[kind, second], parts[:, kind, first] - parts[:, kind, second]
-        low, high = _jackknife(np.array([gap]), of_parts[:, None], level)
-        result.attrs["gap"] = float(gap), float(low[0]), float(high[0])
+        centre, spread = (float(v[0]) for v in _pseudo(np.array([gap]), of_parts[:, None], level))
+        result.attrs["gap"] = float(gap), centre - spread, centre + spread
     return result
 
 
@@ -111,12 +114,12 @@ def _share_of(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
     return 1 / (1 + np.exp(-log_odds))
 
 
-def _jackknife(
+def _pseudo(
     estimate: NDArray[np.float64], parts: NDArray[np.float64], level: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Student's interval of the pseudo-values, column by column; NaN where an estimate is not finite."""
+    """Mean of the jackknife's pseudo-values and Student's half width, column by column."""
     n = len(parts)
     with np.errstate(invalid="ignore"):
         pseudo = n * estimate - (n - 1) * parts
         half = scipy.stats.t.isf((1 - level) / 2, n - 1) * pseudo.std(axis=0, ddof=1) / math.sqrt(n)
-        return pseudo.mean(axis=0) - half, pseudo.mean(axis=0) + half
+    return pseudo.mean(axis=0), half
