@@ -23,8 +23,8 @@ def problem():
 def test_a_docstring_is_taken_apart():
     doc = """- min_c d(h, c) (Who et al., CVPR 2031, eqs. 2-3), c the class.
 
-    d as a | b.
-    On `h`.
+    d as a | b. Cost: a (n, 0.5 D) product. On
+    `h`.
 
     Deviations: the mean, not
     the sum.
@@ -33,6 +33,7 @@ def test_a_docstring_is_taken_apart():
     assert words.score == "- min_c d(h, c), c the class."
     assert words.source == "Who et al., CVPR 2031, eqs. 2-3"
     assert words.rest == "d as a | b. On `h`."
+    assert words.cost == "a (n, 0.5 D) product"
     assert words.deviations == "the mean, not the sum."
 
 
@@ -40,7 +41,7 @@ def test_a_docstring_is_taken_apart():
 def test_each_detector_has_a_page_with_formula_source_and_options(name):
     text, method = docs.page(name), METHODS[name]
     words = docs.read(docs.docstring(method))
-    assert re.search(r"Source: .*(19|20)\d\d", text), "a paper with its year"
+    assert re.search(r"Source: .*(\b(19|20)\d\d\b|arXiv:\d{4}\.\d+)", text), "a paper with its year"
     assert words.score in docs.docstring(method).replace(f" ({words.source})", "").replace("\n    ", " ") + "."
     for key in method.options:
         (line,) = re.findall(rf"^\| `{key}` \|.*$", text, re.MULTILINE)
@@ -128,4 +129,6 @@ def test_a_method_that_the_study_did_not_have_gets_a_page_too(monkeypatch):
     assert "| `scale` | `2` | `1`, `2` |" in text
     assert "It was not among the 21 detectors of the study." in text
     assert "| [`mine`](mine.md) | Largest logit times a scale" in docs.index()
+    assert "## What it reads" in text and "| cost |" not in text
+    assert "| cost | that of `mds` |" in docs.page("gmm")
     assert {"new family": [{"mine": "detectors/mine.md"}]} in docs.navigation()

@@ -40,11 +40,12 @@ READS = {
 
 
 class Words(NamedTuple):
-    """A docstring in its parts: the score in words, where it is published, the rest, and what is done otherwise."""
+    """A docstring in its parts: score in words, where it is published, the rest, its cost, what is done otherwise."""
 
     score: str
     source: str
     rest: str
+    cost: str
     deviations: str
 
 
@@ -55,12 +56,16 @@ def docstring(method: Method) -> str:
 def read(doc: str) -> Words:
     text = re.sub(r"\s+", " ", doc.replace("\n\n", " ¶ "))
     text, _, deviations = text.partition("Deviations: ")
-    source = re.search(r"\(([^()]*(?:19|20)\d\d[^()]*(?:\([^()]*\)[^()]*)*)\)", text)
+    source = re.search(r"\(([^()]*(?:(?:19|20)\d\d|arXiv)[^()]*(?:\([^()]*\)[^()]*)*)\)", text)
     cited = source[1] if source else ""
     text = text.replace(f" ({cited})", "", 1) if cited else text
     score, _, rest = text.partition(" ¶ ")
+    costs = re.search(r"Cost: (.*?)(?:\.(?: |$))", rest)
+    rest = rest.replace(costs[0], "") if costs else rest
     paragraphs = "\n\n".join(part.strip() for part in rest.split("¶") if part.strip())
-    return Words(score.strip(), cited, paragraphs, re.sub(r"\s*¶\s*", " ", deviations).strip())
+    return Words(
+        score.strip(), cited, paragraphs, costs[1] if costs else "", re.sub(r"\s*¶\s*", " ", deviations).strip()
+    )
 
 
 def pages() -> dict[str, str]:
@@ -129,6 +134,7 @@ def _effort(method: Method) -> str:
 
 
 def facts(method: Method) -> list[tuple[str, str]]:
+    """What a detector reads and takes, by name."""
     reads = ", ".join(READS[name] for name in method.reads) or "nothing"
     found = [
         ("family", f"{method.family}: {FAMILIES[method.family]}" if method.family in FAMILIES else method.family),
@@ -136,7 +142,8 @@ def facts(method: Method) -> list[tuple[str, str]]:
         ("of the training images", reads),
         ("of held-out ID images", "logits and labels" if method.reads_validation else "nothing"),
     ]
-    return found + ([("time", cost(method.name))] if cost(method.name) else [])
+    costs = [("cost", read(docstring(method)).cost), ("time", cost(method.name))]
+    return found + [(what, text) for what, text in costs if text]
 
 
 def cost(name: str) -> str:
