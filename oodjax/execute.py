@@ -15,14 +15,15 @@ import numpy as np
 
 from oodjax import detectors, memory
 from oodjax.data.sets import ImageSet
-from oodjax.detectors import METHODS, Detector
+from oodjax.detectors import Detector
+from oodjax.detectors.labels import parse
 from oodjax.devices import Devices
 from oodjax.fold import Fold
 from oodjax.forward import forward, odin_axes, pixels_of
 from oodjax.outputs import Head, Outputs
-from oodjax.passes import Counts, Keep, Member, Points, Task, batches_of, run_pass, shared_writer
-from oodjax.scoring import Chosen, candidates, fit, in_pass, score_detector
-from oodjax.shelf import ODIN_GRID, Shelf
+from oodjax.passes import Counts, Keep, KeepMore, Member, Points, Task, batches_of, run_pass, shared_writer
+from oodjax.scoring import Chosen, array_of, candidates, fit, in_pass, score_detector
+from oodjax.shelf import Shelf
 from oodjax.statistics import TrainStatistics
 from oodjax.store import Room, Store
 from oodjax.study import Model, Study, StudyError
@@ -91,19 +92,16 @@ class Engine:
         shelf = self.shelf(model)
         if shelf is None:
             bare = Shelf(self.study, self.store, model.name, {})
-            sets = (*self.study.validations, *self.study.tests)
-            every = {s.name: [*ALWAYS, *({"odin"} & bare.needs)] for s in sets}
+            every = {s.name: [*ALWAYS, *bare.axes(s)] for s in self.study.validations}
+            every |= {s.name: [*ALWAYS, *map(array_of, bare.odin)] for s in self.study.tests}
             return Todo(True, bool(bare.reads), every, list(bare.detectors))
         scores = shelf.missing_scores()
         if not scores:
             return Todo(False, False, {}, [])
-        arrays = {s.name: shelf.missing_arrays(s, ODIN_GRID) for s in self.study.validations}
+        arrays = {s.name: shelf.missing_arrays(s) for s in self.study.validations}
         if self.study.id_val is not None and not self.study.validations and shelf.id_validation_is_read:
-            arrays[self.study.id_val.name] = shelf.missing_arrays(self.study.id_val, None)
-        points = shelf.odin_points()
-        for s in self.study.tests:
-            waits = ["odin"] if "odin" in shelf.detectors and points is None else []
-            arrays[s.name] = [*shelf.missing_arrays(s, points), *waits]
+            arrays[self.study.id_val.name] = shelf.missing_arrays(self.study.id_val)
+        arrays |= {s.name: [*shelf.missing_arrays(s), *shelf.waiting()] for s in self.study.tests}
         return Todo(False, shelf.missing_statistics(), arrays, scores)
 
     def run(self) -> None:
@@ -140,15 +138,17 @@ class Engine:
         train = [name for name in members if todo[name].statistics]
         if train:
             self._train_pass([members[name] for name in train], shelves)
+        for name, shelf in shelves.items():
+            check_given(shelf, members[name].network.head)
         fitted = {name: self._in_pass_detectors(shelves[name], members[name]) for name in members}
-        searched = self.study.validations
-        only_fitted = (self.study.id_val,) if self.study.id_val is not None and not searched else ()
-        for image_set in (*searched, *only_fitted):
-            points = ODIN_GRID if searched else None
-            self._keep_pass(image_set, members, shelves, fitted, {name: points for name in members}, todo)
-        chosen = {name: self._choose_odin(shelf, members[name].network.head) for name, shelf in shelves.items()}
+        choosing = self.study.validations
+        only_fitted = (self.study.id_val,) if self.study.id_val is not None and not choosing else ()
+        for image_set in (*choosing, *only_fitted):
+            self._keep_pass(image_set, members, shelves, fitted, todo)
+        for name, shelf in shelves.items():
+            self._choose_odin(shelf, members[name].network.head)
         for image_set in self.study.tests:
-            self._keep_pass(image_set, members, shelves, fitted, chosen, todo)
+            self._keep_pass(image_set, members, shelves, fitted, todo)
 
     def _shelf_of(self, model: Model) -> Shelf:
         shelf = self.shelf(model)
@@ -185,8 +185,8 @@ class Engine:
         if not names:
             return {}
         stats = shelf.statistics(member.network.head)
-        searched = bool(self.study.validations)
-        found = {name: fit(candidates(name, stats, searched)[0], stats, None) for name in names}
+        choosing = bool(self.study.validations)
+        found = {array_of(name): fit(candidates(name, stats, choosing)[0], stats, None) for name in names}
         return {name: self.devices.replicate(points) for name, points in found.items()}
 
     def _keep_pass(
@@ -195,52 +195,63 @@ class Engine:
         members: dict[str, Member],
         shelves: dict[str, Shelf],
         fitted: dict[str, dict[str, tuple[Detector, ...]]],
-        points: dict[str, Points | None],
         todo: dict[str, Todo],
     ) -> None:
         tasks = []
         for name, member in members.items():
-            shelf, axes = shelves[name], points[name]
             if image_set.name not in todo[name].arrays:
                 continue
-            missing = self.devices.agree(shelf.missing_arrays(image_set, axes) if self.devices.leads else None)
-            if not missing:
-                continue
-            scored = {n: p for n, p in fitted[name].items() if n in missing}
-            fields = {"odin", "layer_means"} & set(missing)
-            fields |= {f for n in scored for f in METHODS[n].needs if f in ("gram", "layer_means")}
-            task_points = axes if "odin" in fields and axes is not None else NOTHING
-            needs = frozenset(fields)
-            shapes = self._shapes(member, image_set, needs, task_points)
-            rows = image_set.count
-            specification: dict[str, Room] = {}
-            for array in missing:
-                key, dtype = shelf.array_keys(image_set, axes)[array], bool if array == "valid" else np.float32
-                one = () if array == "valid" else (len(scored[array]),) if array in scored else None
-                width = getattr(shapes, array).shape[1:] if one is None else one
-                specification[array] = (key, (rows, *width), dtype)
-            writer = shared_writer(self.devices, self.store, shelf.outputs_group(image_set), specification)
-            names = [array for array in missing if array not in scored]
-            sink = Keep(self.devices, writer, names, scored, f"{name} on {image_set.name}")
-            tasks.append(Task(member, needs, task_points, sink))
+            missing = self.devices.agree(shelves[name].missing_arrays(image_set) if self.devices.leads else None)
+            if missing:
+                tasks += self._keep_tasks(image_set, member, shelves[name], fitted[name], missing)
         if tasks:
-            with self._stage(image_set, len(tasks)) as advance:
+            with self._stage(image_set, len({task.member.name for task in tasks})) as advance:
                 run_pass(self.study, self.devices, image_set, tasks, self.counts, advance)
+
+    def _keep_tasks(
+        self,
+        image_set: ImageSet,
+        member: Member,
+        shelf: Shelf,
+        fitted: dict[str, tuple[Detector, ...]],
+        missing: list[str],
+    ) -> list[Task]:
+        """What keeps the missing arrays of a set: a task for all, and one more for every further point of ODIN's."""
+        scored = {array: points for array, points in fitted.items() if array in missing}
+        axes = {array: points for array, points in shelf.axes(image_set).items() if array in missing}
+        fields = {"layer_means"} & set(missing) | ({"odin"} if axes else set())
+        fields |= {f for points in scored.values() for f in points[0].needs if f in ("gram", "layer_means")}
+        needs, (first, *others) = frozenset(fields), list(axes.items()) or [("odin", NOTHING)]
+        shapes = self._shapes(member, image_set, needs, first[1])
+        widths: dict[str, tuple[int, ...]] = {"valid": ()}
+        widths |= {array: (len(points),) for array, points in scored.items()}
+        widths |= {array: tuple(map(len, points)) for array, points in axes.items()}
+        specification: dict[str, Room] = {}
+        for array in missing:
+            key, dtype = shelf.array_keys(image_set)[array], bool if array == "valid" else np.float32
+            width = widths[array] if array in widths else getattr(shapes, array).shape[1:]
+            specification[array] = (key, (image_set.count, *width), dtype)
+        writer = shared_writer(self.devices, self.store, shelf.outputs_group(image_set), specification)
+        alone = {*scored, *(array for array, _ in others)}
+        fields_of = {array: "odin" if array in axes else array for array in missing if array not in alone}
+        sink = Keep(self.devices, writer, fields_of, scored, f"{member.name} on {image_set.name}")
+        more = [Task(member, frozenset({"odin"}), points, KeepMore(sink, array)) for array, points in others]
+        return [Task(member, needs, first[1], sink), *more]
 
     def _stage(self, image_set: ImageSet, models: int) -> AbstractContextManager[Callable[[int], None]]:
         what = f"{image_set.name}, {models} model{'s' * (models > 1)}"
         rows = batches_of(self.study, self.devices, image_set) * self.devices.rows(self.study.batch_size)
         return self.progress.stage(what, min(image_set.count, rows), "images")
 
-    def _choose_odin(self, shelf: Shelf, head: Head) -> Points | None:
-        """ODIN's point by its validation scores, which need no statistics; the default where nothing is searched."""
-        if "odin" not in shelf.detectors:
-            return None
-        if shelf.odin_points() is None and self.devices.leads:
-            validation = [shelf.kept(s, ODIN_GRID) for s in self.study.validations]
-            shelf.keep_choices({"odin": score_detector("odin", TrainStatistics.of_head(head), validation, (), None)[0]})
+    def _choose_odin(self, shelf: Shelf, head: Head) -> None:
+        """ODIN's points by its validation scores, which need no statistics; the default where nothing is searched."""
+        if not shelf.odin:
+            return
+        if self.devices.leads:
+            validation, stats = [shelf.kept(s) for s in self.study.validations], TrainStatistics.of_head(head)
+            names = [name for name in shelf.odin if shelf.choice(name) is None]
+            shelf.keep_choices({name: score_detector(name, stats, validation, (), None)[0] for name in names})
         self.devices.wait(f"odin of {shelf.model}")
-        return shelf.odin_points()
 
     def _shapes(self, member: Member, image_set: ImageSet, needs: frozenset[str], points: Points) -> Outputs:
         """The shapes of what a pass leaves, without running it."""
@@ -259,21 +270,28 @@ class Engine:
         index, hosts = self.devices.host
         total = sum(len(todo[model.name].scores) for model in models)
         with self.progress.stage("scores", total, "detectors") as advance:
-            for model in models[index::hosts]:
-                self._score_model(model, advance)
-        self.devices.wait("scored")
+            failed = [line for model in models[index::hosts] for line in self._score_model(model, advance)]
+        everywhere = [line for lines in self.devices.gather(failed) for line in lines]
+        if everywhere:
+            raise StudyError("; ".join(everywhere))
 
-    def _score_model(self, model: Model, advance: Callable[[int], None]) -> None:
+    def _score_model(self, model: Model, advance: Callable[[int], None]) -> list[str]:
+        """Scores a model; returns why detectors could not be fitted, a line each."""
         shelf = self._shelf_of(model)
         names = shelf.missing_scores()
         head = model.load(self.study.precision).head
         stats, id_val = shelf.statistics(head), shelf.id_validation()
-        validation = [shelf.kept(s, ODIN_GRID) for s in self.study.validations]
-        tests = [shelf.kept(s, shelf.odin_points()) for s in self.study.tests]
+        validation = [shelf.kept(s) for s in self.study.validations]
+        tests = [shelf.kept(s) for s in self.study.tests]
         chosen: dict[str, Chosen] = {}
         columns: dict[str, dict[str, np.ndarray]] = {s.name: {} for s in self.study.tests}
+        failed = []
         for name in names:
-            chosen[name], found = score_detector(name, stats, validation, tests, id_val)
+            try:
+                chosen[name], found = score_detector(name, stats, validation, tests, id_val)
+            except ValueError as error:
+                failed.append(f"{name} of {model.name}: {error}")
+                continue
             for image_set, scores in zip(self.study.tests, found, strict=True):
                 columns[image_set.name][name] = scores
             advance(1)
@@ -281,6 +299,18 @@ class Engine:
         for image_set in self.study.tests:
             if columns[image_set.name]:
                 shelf.keep_scores(image_set, columns[image_set.name])
+        return failed
+
+
+def check_given(shelf: Shelf, head: Head) -> None:
+    """Raises a StudyError where a model cannot carry what a label gives."""
+    given = [name for name in shelf.detectors if (label := parse(name)).options and label.method.limit is not None]
+    stats = shelf.statistics(head) if given else None
+    for name in given:
+        try:
+            candidates(name, stats, True)
+        except StudyError as error:
+            raise StudyError(f"{shelf.model}: {error}") from error
 
 
 def objections(study: Study, store: Store) -> dict[str, list[str]]:
@@ -303,7 +333,7 @@ def check_detectors(study: Study, store: Store) -> None:
     """Raises a StudyError where no detector that is asked for can run on any model."""
     for model in study.models:
         able = [name for name in study.detectors if Shelf(study, store, model.name, {}).objection(name) is None]
-        if any(not {"gram", "layer_means"} & set(METHODS[name].needs) for name in able):
+        if any(not {"gram", "layer_means"} & set(parse(name).method.needs) for name in able):
             return
         shelf = Shelf(study, store, model.name, model.facts() or {})
         if any(shelf.objection(name) is None for name in able):

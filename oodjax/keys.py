@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from oodjax.data.sets import ImageSet
-from oodjax.detectors import METHODS
-from oodjax.detectors.base import Method
+from oodjax.detectors.base import METHODS, Method
+from oodjax.detectors.labels import parse
 from oodjax.fingerprints import package_code, source_fingerprint
 from oodjax.forward import Points
 from oodjax.store import key_of
@@ -95,22 +95,26 @@ def _function_key(function: Any) -> str:
     return source_fingerprint(function)
 
 
-def scores_key(name: str, options: Mapping[str, Any], reads: Sequence[str]) -> str:
-    """Of one point of a detector on one set; `reads` are the keys of what it was fitted to and what it scores."""
+def scores_key(detector: str, options: Mapping[str, Any], reads: Sequence[str]) -> str:
+    """Of one point of a detector on one set; `reads` are the keys of what it was fitted to and what it scores.
+
+    `options` are all of the point's: whether they were given or searched does not change the scores.
+    """
+    name = parse(detector).name
     return key_of(detector=name, method=method_key(name), options=_plain(options), reads=list(reads))
 
 
-def in_pass_key(method: Method, outputs: str, statistics: str) -> str:
+def in_pass_key(detector: str, points: Sequence[Mapping[str, Any]], outputs: str, statistics: str) -> str:
     """Of the scores of all points of a detector that is scored inside the pass."""
-    grid = [_plain(point) for point in method.grid]
-    return scores_key(method.name, {"grid": grid}, [outputs, statistics, package_code("taps.py")])
+    grid = [_plain(point) for point in points]
+    return scores_key(detector, {"grid": grid}, [outputs, statistics, package_code("taps.py")])
 
 
-def selection_key(name: str, reads: Sequence[str]) -> str:
-    """Of the choice among a detector's grid points on the validation sets."""
-    grid = [_plain(point) for point in METHODS[name].grid]
+def selection_key(detector: str, reads: Sequence[str]) -> str:
+    """Of the choice among a detector's points on the validation sets."""
+    grid = [_plain(point) for point in parse(detector).points]
     code = package_code("metrics.py", "selection.py")
-    return scores_key(name, {"grid": grid, "code": code}, reads)
+    return scores_key(detector, {"grid": grid, "code": code}, reads)
 
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:

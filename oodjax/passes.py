@@ -188,25 +188,30 @@ def _stream(
 
 
 class Keep:
-    """Keeps outputs of a set in the store: arrays by name, and the scores of detectors that are scored in the pass."""
+    """Keeps outputs of a set in the store: fields by array, and the scores of detectors that are scored in the pass."""
 
     def __init__(
         self,
         devices: Devices,
         writer: Writer,
-        names: Sequence[str],
+        fields: Mapping[str, str],
         in_pass: Mapping[str, tuple[Detector, ...]],
         who: str,
     ):
-        self._devices, self._writer, self._names, self._in_pass, self._who = devices, writer, tuple(names), in_pass, who
+        self._devices, self._writer, self._fields, self._in_pass, self._who = devices, writer, fields, in_pass, who
         self._last: tuple[dict[str, jax.Array], Batch] | None = None
 
     def take(self, outputs: Outputs, batch: Shared) -> None:
-        arrays = {name: getattr(outputs, name) for name in self._names if name != "valid"}
+        arrays = {name: getattr(outputs, field) for name, field in self._fields.items() if name != "valid"}
         for name, points in self._in_pass.items():
             arrays[name] = score_points(points, outputs)
         self._write_last()  # while the device works on this batch
         self._last = arrays, batch.host
+
+    def add(self, name: str, array: jax.Array) -> None:
+        """One more array of the batch that was taken last."""
+        assert self._last is not None
+        self._last[0][name] = array
 
     def _write_last(self) -> None:
         if self._last is None:
@@ -217,7 +222,7 @@ class Keep:
             values = self._devices.local(array)[batch.mask]
             check_finite(values, name, self._who)
             self._writer.write(name, rows, values)
-        if "valid" in self._names:
+        if "valid" in self._fields:
             self._writer.write("valid", rows, np.ones(len(rows), bool))
 
     def close(self) -> None:
@@ -232,6 +237,24 @@ class Keep:
         else:
             self._writer.close()
         self._devices.wait(f"committed {self._who}")
+
+
+@dataclass(frozen=True)
+class KeepMore:
+    """Keeps ODIN's scores at one more point beside what `keep` has taken of the same batch."""
+
+    keep: Keep
+    name: str
+
+    def take(self, outputs: Outputs, batch: Shared) -> None:
+        assert outputs.odin is not None
+        self.keep.add(self.name, outputs.odin)
+
+    def finish(self) -> None:
+        """Nothing: `keep` writes it."""
+
+    def close(self) -> None:
+        """Nothing: `keep` has the files."""
 
 
 def _check_head(outputs: Outputs, batch: Batch, member: Member, devices: Devices, image_set: ImageSet) -> None:

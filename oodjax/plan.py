@@ -63,8 +63,9 @@ def plan(engine: Engine) -> Plan:
         for name, count in counts.items():
             passing = [one.arrays[name] for one in group if one.arrays.get(name)]
             decoded += count * bool(passing)
-            forwards += count * len(passing)
-            odin_passes += count * odin.get(name, 0) * sum("odin" in arrays for arrays in passing)
+            points = [_odin_arrays(arrays) for arrays in passing]
+            forwards += count * sum(max(1, found) for found in points)  # each further point of ODIN's takes a pass more
+            odin_passes += count * odin.get(name, 0) * sum(points)
     shapes = [model.head_shape() for model in study.models]
     images = sum(s.count for s in study.sets if s is not study.train)
     sums = [memory.sums_bytes(shape, reads) for shape in shapes]
@@ -80,6 +81,11 @@ def plan(engine: Engine) -> Plan:
         disk_bytes=_bank_bytes(study, study.bank_fraction)
         + sum(memory.outputs_bytes(shape, images) + kept for shape, kept in zip(shapes, sums, strict=True)),
     )
+
+
+def _odin_arrays(arrays: list[str]) -> int:
+    """How many of the arrays of a set hold ODIN's scores: of test sets one for each label."""
+    return sum(array.partition(".")[0] == "odin" for array in arrays)
 
 
 def _bank_bytes(study: Study, fraction: float) -> int:

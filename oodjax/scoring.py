@@ -15,11 +15,14 @@ from oodjax import detectors
 from oodjax.accumulate import from_arrays
 from oodjax.bank import Bank, kept_rows
 from oodjax.data.sets import ImageSet
-from oodjax.detectors import METHODS, Detector, Note, score_all
+from oodjax.detectors import Detector, Note, score_all
+from oodjax.detectors.labels import parse
 from oodjax.neighbors import replicate
 from oodjax.outputs import Head, Outputs
 from oodjax.selection import select
 from oodjax.statistics import TrainStatistics
+from oodjax.store import key_of
+from oodjax.study import StudyError
 
 BANK_ROWS = ("features", "energies", "labels", "keys")
 BLOCK = 256
@@ -120,14 +123,34 @@ def _without_unseen(
 
 def in_pass(name: str) -> bool:
     """Whether a detector is scored inside the pass: its field is too large to be kept."""
-    return "gram" in METHODS[name].needs
+    return "gram" in parse(name).method.needs
 
 
-def candidates(name: str, stats: Any, searched: bool) -> tuple[list[Detector], list[Note]]:
-    """Unfitted points to choose among: the grid that the problem carries, or the defaults where nothing is searched."""
-    if searched:
-        return detectors.search_space(name, stats)
-    return [detectors.create(name)], []
+def array_of(name: str) -> str:
+    """The array that holds what is kept for one label alone, as the store names arrays."""
+    label = parse(name)
+    return f"{label.name}.{key_of(options=label.label)[:16]}" if label.options else label.name
+
+
+def searched(name: str) -> bool:
+    """Whether a label leaves anything to choose."""
+    return len(parse(name).points) > 1
+
+
+def candidates(name: str, stats: Any, searching: bool) -> tuple[list[Detector], list[Note]]:
+    """Unfitted points to choose among: the grid that the problem carries, or the defaults where nothing is searched.
+
+    Raises:
+      StudyError: the problem cannot carry what the label gives.
+    """
+    default: tuple[list[Detector], list[Note]] = [detectors.create(name)], []
+    if not searching and not parse(name).options:
+        return default
+    try:
+        found = detectors.search_space(name, stats)
+    except ValueError as error:
+        raise StudyError(f"{error}; give another value, or leave it out of --detectors") from error
+    return found if searching else default
 
 
 def fit(points: Sequence[Detector], stats: Any, validation: Outputs | None) -> tuple[Detector, ...]:
@@ -154,11 +177,17 @@ def public_options(point: Detector) -> dict[str, Any]:
     }
 
 
-def scores(points: Sequence[Detector], kept: Kept) -> np.ndarray:
-    """(n, len(points)) float32 scores of points of one detector, in blocks of one shape."""
+def scores(points: Sequence[Detector], kept: Kept, odin: str = "odin") -> np.ndarray:
+    """(n, len(points)) float32 scores of points of one detector, in blocks of one shape.
+
+    Args:
+      points: fitted.
+      kept: of the set.
+      odin: the array that holds ODIN's scores at these points.
+    """
     needs = points[0].needs
     names = [name for name in ("logits", "features", "layer_means", "odin") if name in needs]
-    columns = {name: kept.arrays[name] for name in names}
+    columns = {name: kept.arrays[odin if name == "odin" else name] for name in names}
     found = []
     for start in range(0, len(kept.rows), BLOCK):
         rows = kept.rows[start : start + BLOCK]
@@ -188,7 +217,7 @@ def score_detector(
     """One detector on one model, from what is kept.
 
     Args:
-      name: the detector.
+      name: the detector, a name or a label.
       stats: training statistics, or those of the head alone.
       validation: ID first, then the OOD sets; empty where nothing is searched.
       tests: the sets to score.
@@ -200,15 +229,16 @@ def score_detector(
     points, notes = candidates(name, stats, bool(validation))
     if in_pass(name):
         index, chosen = _choose_kept(name, points, validation, notes)
-        return chosen, [kept.take(name)[:, index] for kept in tests]
+        return chosen, [kept.take(array_of(name))[:, index] for kept in tests]
     fitted = fit(points, stats, id_val)
-    if validation:
+    is_odin = parse(name).name == "odin"
+    if validation and (searched(name) or not is_odin):  # ODIN's scores cost passes, so one point takes none
         inside, *outside = (scores(fitted, kept) for kept in validation)
         index, chosen = choose(fitted, inside, np.concatenate(outside), notes)
     else:
         index, chosen = 0, Chosen(public_options(fitted[0]), None)
-    if name == "odin":  # test sets hold the chosen point alone
-        return chosen, [scores((odin_at(fitted[index].options),), kept)[:, 0] for kept in tests]
+    if is_odin:  # test sets hold the chosen point alone
+        return chosen, [scores((odin_at(fitted[index].options),), kept, array_of(name))[:, 0] for kept in tests]
     found = []
     for kept in tests:
         whole = len(kept.rows) < WHOLE_GRID and bool(validation)
@@ -222,5 +252,5 @@ def _choose_kept(
 ) -> tuple[int, Chosen]:
     if not validation:
         return 0, Chosen(public_options(points[0]), None)
-    inside, *outside = (kept.take(name) for kept in validation)
+    inside, *outside = (kept.take(array_of(name)) for kept in validation)
     return choose(points, inside, np.concatenate(outside), notes)

@@ -12,16 +12,19 @@ import numpy as np
 from oodjax import detectors, keys
 from oodjax.accumulate import SUMS
 from oodjax.data.sets import ImageSet
-from oodjax.detectors import METHODS, Note
+from oodjax.detectors import Note
 from oodjax.detectors.classification import ODIN_NOISES, ODIN_TEMPERATURES
+from oodjax.detectors.labels import parse
 from oodjax.outputs import Head, Outputs
-from oodjax.scoring import Chosen, Kept, in_pass, read_statistics
+from oodjax.scoring import Chosen, Kept, array_of, in_pass, read_statistics, searched
 from oodjax.statistics import TrainStatistics
 from oodjax.store import Store, key_of
 from oodjax.study import Study
 
 Points = tuple[tuple[float, ...], tuple[float, ...]]
+Axes = Mapping[str, Points]  # array of ODIN's scores -> its temperatures and noises
 ODIN_GRID: Points = ODIN_TEMPERATURES, ODIN_NOISES
+VALIDATION_ROLES = ("id_val", "ood_val")
 GRAM_SUMS = tuple(f"sums.gram_{by}.{end}" for by in ("predicted", "labelled") for end in (0, 1))
 
 
@@ -34,6 +37,8 @@ class Shelf:
       store: of its folder.
       model: the model's name.
       facts: what decides its outputs; see `Model.facts`.
+
+    Detectors are named by their labels: names, or names with options.
     """
 
     study: Study
@@ -50,9 +55,11 @@ class Shelf:
 
     def objection(self, name: str) -> str | None:
         """Why a detector cannot run, or None."""
-        method = METHODS[name]
+        method = parse(name).method
         if not self.facts.get("has_maps", True) and {"gram", "layer_means"} & set(method.needs):
             return "it reads maps of intermediate layers, which this network does not return"
+        if "odin" in method.needs and method.name != "odin":
+            return "it reads Outputs.odin, which a study makes for the detector odin alone"
         if self.study.train is None and method.reads:
             return "it reads training statistics, and there is no ID training set"
         if self.study.id_val is None and method.reads_validation:
@@ -62,7 +69,7 @@ class Shelf:
     @cached_property
     def needs(self) -> frozenset[str]:
         """The fields of `Outputs` that the detectors read."""
-        return frozenset(field for name in self.detectors for field in METHODS[name].needs)
+        return frozenset(field for name in self.detectors for field in parse(name).method.needs)
 
     # Keys.
 
@@ -82,42 +89,64 @@ class Shelf:
         return keys.statistics_key(self.study, self.outputs_key(self.study.train))
 
     def _statistics_or_none(self, name: str) -> str:
-        return self.statistics_key if METHODS[name].reads else ""
+        return self.statistics_key if parse(name).method.reads else ""
 
-    def array_keys(self, image_set: ImageSet, points: Points | None) -> dict[str, str]:
-        """Array -> key of everything that is to be kept of the model on a set; `points` are ODIN's."""
-        known = image_set.name, points
+    def array_keys(self, image_set: ImageSet) -> dict[str, str]:
+        """Array -> key of everything that is to be kept of the model on a set, as far as ODIN's points are chosen."""
+        axes = self.axes(image_set)
+        known = image_set.name, tuple(axes.items())
         if known not in self._array_keys:
-            self._array_keys[known] = self._keys_of_arrays(image_set, points)
+            self._array_keys[known] = self._keys_of_arrays(image_set, axes)
         return self._array_keys[known]
 
     @cached_property
-    def _array_keys(self) -> dict[tuple[str, Points | None], dict[str, str]]:
+    def _array_keys(self) -> dict[tuple[str, tuple[tuple[str, Points], ...]], dict[str, str]]:
         return {}
 
-    def _keys_of_arrays(self, image_set: ImageSet, points: Points | None) -> dict[str, str]:
+    def _keys_of_arrays(self, image_set: ImageSet, axes: Axes) -> dict[str, str]:
         base = self.outputs_key(image_set)
         found = dict.fromkeys(("valid", "logits", "features"), base)
         if "layer_means" in self.needs:
             found["layer_means"] = keys.layer_means_key(base)
-        if "odin" in self.needs and points is not None:
-            found["odin"] = keys.odin_key(base, points)
+        found |= {array: keys.odin_key(base, points) for array, points in axes.items()}
         for name in filter(in_pass, self.detectors):
-            found[name] = keys.in_pass_key(METHODS[name], base, self._statistics_or_none(name))
+            label = parse(name)
+            points = label.points if self.study.validations else [label.options]
+            found[array_of(name)] = keys.in_pass_key(name, points, base, self._statistics_or_none(name))
         return found
+
+    # ODIN's scores: the whole grid of the validation sets in one array, one point of the test sets in an array a label.
+
+    @cached_property
+    def odin(self) -> tuple[str, ...]:
+        """The labels that read ODIN's scores."""
+        return tuple(name for name in self.detectors if parse(name).name == "odin")
+
+    def axes(self, image_set: ImageSet) -> dict[str, Points]:
+        """Array of ODIN's scores on a set -> its axes; of test sets those alone whose point is chosen."""
+        if image_set.role in VALIDATION_ROLES:
+            return {"odin": ODIN_GRID} if self.study.validations and any(map(searched, self.odin)) else {}
+        if image_set.role == "train":
+            return {}
+        chosen = {array_of(name): self.choice(name) for name in self.odin}
+        return {a: ((c.options["temperature"],), (c.options["noise"],)) for a, c in chosen.items() if c is not None}
+
+    def waiting(self) -> list[str]:
+        """The arrays of ODIN's scores on the test sets whose point is not chosen yet."""
+        return [array_of(name) for name in self.odin if self.choice(name) is None]
 
     # Outputs.
 
     def outputs_group(self, image_set: ImageSet) -> str:
         return f"outputs/{self.model}/{image_set.name}"
 
-    def missing_arrays(self, image_set: ImageSet, points: Points | None) -> list[str]:
+    def missing_arrays(self, image_set: ImageSet) -> list[str]:
         group = self.outputs_group(image_set)
-        return [n for n, key in self.array_keys(image_set, points).items() if not self.store.has(group, {n: key})]
+        return [n for n, key in self.array_keys(image_set).items() if not self.store.has(group, {n: key})]
 
-    def kept(self, image_set: ImageSet, points: Points | None) -> Kept:
+    def kept(self, image_set: ImageSet) -> Kept:
         group = self.outputs_group(image_set)
-        found = {n: self.store.read(group, n, key) for n, key in self.array_keys(image_set, points).items()}
+        found = {n: self.store.read(group, n, key) for n, key in self.array_keys(image_set).items()}
         arrays = {name: array for name, array in found.items() if array is not None}
         return Kept(image_set, arrays, np.asarray(arrays["valid"]))
 
@@ -141,7 +170,7 @@ class Shelf:
         return [*held, *rows]
 
     def missing_statistics(self) -> bool:
-        if not any(METHODS[name].reads for name in self.detectors):
+        if not any(parse(name).method.reads for name in self.detectors):
             return False
         held = self.store.value(self.statistics_group, "sums", self.statistics_key)
         if held is None:
@@ -165,7 +194,7 @@ class Shelf:
 
     def statistics(self, head: Head) -> TrainStatistics:
         """Of the training set, the bank as memory maps; of the head alone where no detector reads any."""
-        if not any(METHODS[name].reads for name in self.detectors):
+        if not any(parse(name).method.reads for name in self.detectors):
             return TrainStatistics.of_head(head)
         held = self.store.value(self.statistics_group, "sums", self.statistics_key)
         arrays = {}
@@ -184,23 +213,31 @@ class Shelf:
     def choice_group(self) -> str:
         return f"choice/{self.model}"
 
-    def _reads(self, name: str, image_set: ImageSet | None, points: Points | None) -> list[str]:
+    def _reads(self, name: str, image_set: ImageSet | None) -> list[str]:
         """Keys of what a detector's scores on a set come from; None stands for what it is fitted to alone."""
-        method = METHODS[name]
+        method = parse(name).method
         found = [self._statistics_or_none(name)]
         if method.reads_validation and self.study.id_val is not None:
             found.append(self.outputs_key(self.study.id_val))
         if image_set is not None:
-            have = self.array_keys(image_set, points)
-            fields = [name] if in_pass(name) else [f for f in method.needs if f in have]
-            found += [have[field] for field in fields]
+            have = self.array_keys(image_set)
+            fields = [array_of(name)] if in_pass(name) else [self._field(name, f, image_set) for f in method.needs]
+            found += [have[field] for field in fields if field in have]
         return found
+
+    def _field(self, name: str, field: str, image_set: ImageSet) -> str | None:
+        """The array of a set that holds a field of `Outputs` for a detector."""
+        if field != "odin":
+            return field
+        if image_set.role in VALIDATION_ROLES:
+            return "odin" if searched(name) else None
+        return array_of(name)
 
     def choice_key(self, name: str) -> str:
         if name not in self._choice_keys:
-            found = self._reads(name, None, None)
+            found = self._reads(name, None)
             for image_set in self.study.validations:
-                found += self._reads(name, image_set, ODIN_GRID)
+                found += self._reads(name, image_set)
             self._choice_keys[name] = keys.selection_key(name, found)
         return self._choice_keys[name]
 
@@ -215,13 +252,8 @@ class Shelf:
             return None
         return Chosen(value["options"], value["auroc"], tuple(Note(*note) for note in value["notes"]))
 
-    def odin_points(self) -> Points | None:
-        """ODIN's chosen point as axes for the test sets; None while it is not chosen."""
-        chosen = self.choice("odin") if "odin" in self.detectors else None
-        return None if chosen is None else ((chosen.options["temperature"],), (chosen.options["noise"],))
-
     def scores_key(self, name: str, options: Mapping[str, Any], image_set: ImageSet) -> str:
-        return keys.scores_key(name, options, self._reads(name, image_set, self.odin_points()))
+        return keys.scores_key(name, options, self._reads(name, image_set))
 
     def scores_group(self, image_set: ImageSet) -> str:
         return f"scores/{self.model}/{image_set.name}"
@@ -235,6 +267,10 @@ class Shelf:
             if chosen is not None and held.get(name, (None,))[0] == self.scores_key(name, chosen.options, image_set):
                 found[name] = held[name][1]
         return found
+
+    def held_labels(self, image_set: ImageSet) -> list[str]:
+        """The detectors of which scores are kept, current or not, of this study or not."""
+        return [name for name, _ in self.store.value(self.scores_group(image_set), "columns", "columns") or ()]
 
     def columns_key(self, image_set: ImageSet) -> str | None:
         """Of the table of scores of a set, whatever detectors it has."""
@@ -290,13 +326,13 @@ class Shelf:
 
     @property
     def id_validation_is_read(self) -> bool:
-        return any(METHODS[name].reads_validation for name in self.detectors)
+        return any(parse(name).method.reads_validation for name in self.detectors)
 
     def id_validation(self) -> Outputs | None:
         """Outputs and labels of the ID validation set, for detectors fitted to it."""
         if self.study.id_val is None or not self.id_validation_is_read:
             return None
-        kept = self.kept(self.study.id_val, ODIN_GRID if self.study.validations else None)
+        kept = self.kept(self.study.id_val)
         return Outputs(kept.take("logits"), kept.take("features"), kept.labels)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from oodjax.data.sets import ImageSet
 from oodjax.detectors import NAMES
+from oodjax.detectors.labels import parse
 from oodjax.models.network import Network
 
 PRECISIONS = ("float32", "bfloat16")
@@ -17,6 +18,22 @@ ROLES = ("train", "id_val", "id_test", "ood_val", "ood_test")
 
 class StudyError(ValueError):
     """A study that cannot be run as asked; the message names what was given and what is possible."""
+
+
+def canonical(detectors: Collection[str]) -> tuple[str, ...]:
+    """Names and labels of detectors, each as its one text.
+
+    Raises:
+      StudyError: one that says nothing, or names the axes of ODIN's scores, which the study chooses.
+    """
+    try:
+        found = [parse(text) for text in detectors]
+    except ValueError as error:
+        raise StudyError(str(error)) from error
+    for label in found:
+        if label.name == "odin" and {"temperatures", "noises"} & set(label.options):
+            raise StudyError(f"{label.label}: a study takes odin's temperature and noise, and finds their axes itself")
+    return tuple(label.label for label in found)
 
 
 def check_seed(seed: int) -> None:
@@ -59,7 +76,7 @@ class Study:
       name: of the preset or the file.
       sets: image sets, each with its role; an `id_test` and at least one `ood_test` at least.
       models: in the order of the tables.
-      detectors: names, in the order of the tables.
+      detectors: names, or labels such as "vim:dim=512", in the order of the tables; what a label gives is not searched.
       precision: "float32" or "bfloat16", of the networks' forward pass.
       seed: of pseudo-random choices; presets use it for data and training too.
       batch_size: images a step over all devices.
@@ -87,6 +104,7 @@ class Study:
             if not holds:
                 raise StudyError(f"{name} must {possible}, got {value!r}")
 
+        object.__setattr__(self, "detectors", canonical(self.detectors))
         check("precision", self.precision, self.precision in PRECISIONS, f"be one of {', '.join(PRECISIONS)}")
         check("batch size", self.batch_size, self.batch_size >= 1, "be at least 1")
         check_seed(self.seed)
@@ -98,11 +116,15 @@ class Study:
                 raise StudyError(f"a study has one {role} set, got {', '.join(s.name for s in self._of(role))}")
         if not self._of("id_test") or not self._of("ood_test"):
             raise StudyError("a study needs an ID test set and at least one OOD test set")
-        for kind, names in (("set", [s.name for s in self.sets]), ("model", [m.name for m in self.models])):
+        for kind, names in (
+            ("set", [s.name for s in self.sets]),
+            ("model", [m.name for m in self.models]),
+            ("detector", list(self.detectors)),
+        ):
             twice = sorted({n for n in names if names.count(n) > 1})
             if twice:
                 raise StudyError(f"two {kind}s are called {', '.join(twice)}; names must differ")
-            for name in names:
+            for name in names if kind != "detector" else ():
                 if not name or name.startswith(".") or any(c in name for c in "/\\:\0\n") or len(name) > 100:
                     raise StudyError(f"{name[:120]!r} cannot be the name of a {kind}: it becomes a folder's name")
 
@@ -143,6 +165,15 @@ class Study:
     def tests(self) -> tuple[ImageSet, ...]:
         return (self.id_test, *self.ood_tests)
 
+    def including(self, detectors: Collection[str]) -> Study:
+        """The study with these detectors behind its own, as far as they are not among them; "all" stands for its own.
+
+        Raises:
+          StudyError: a label that says nothing.
+        """
+        more = canonical([name for name in detectors if name != "all"])
+        return dataclasses.replace(self, detectors=tuple(dict.fromkeys((*self.detectors, *more))))
+
     def only(
         self,
         models: Collection[str] | None = None,
@@ -167,11 +198,12 @@ class Study:
 
         kept = chosen("dataset", datasets, [s.name for s in self.ood_tests])
         named = chosen("model", models, [m.name for m in self.models])
+        labels = None if detectors is None or "all" in detectors else canonical(detectors)
         return dataclasses.replace(
             self,
             sets=tuple(s for s in self.sets if s.role != "ood_test" or s.name in kept),
             models=tuple(m for m in self.models if m.name in named),
-            detectors=chosen("detector", detectors, self.detectors),
+            detectors=chosen("detector", labels, self.detectors),
         )
 
 

@@ -66,7 +66,7 @@ def test_tables_hold_the_metrics_of_what_is_kept(ran):
     tables = tabulate(made.study, engine.store)
     assert len(tables.results) == 4 * len(NAMES) * 2
     shelf = engine.shelf(made.study.models[0])
-    inside, outside = (shelf.kept(s, shelf.odin_points()) for s in made.study.tests[:2])
+    inside, outside = (shelf.kept(s) for s in made.study.tests[:2])
 
     def energies(kept):
         return np.log(np.exp(kept.take("logits").astype(np.float64)).sum(axis=1))
@@ -86,13 +86,12 @@ def test_the_choice_is_the_first_best_point_on_validation(ran):
     """ODIN's and KNN's grids, scored again here from the kept validation outputs."""
     from oodjax.detectors import search_space
     from oodjax.scoring import scores
-    from oodjax.shelf import ODIN_GRID as POINTS
 
     made, engine = ran
     model = made.study.models[1]
     shelf = engine.shelf(model)
     stats = shelf.statistics(model.load("float32").head)
-    inside, outside = (shelf.kept(s, POINTS) for s in made.study.validations)
+    inside, outside = (shelf.kept(s) for s in made.study.validations)
     for name in ("odin", "knn", "ash"):
         points = [p.fit(stats) for p in search_space(name, stats)[0]]
         values = metrics.auroc(scores(points, inside), scores(points, outside))
@@ -112,9 +111,7 @@ def test_a_missing_array_alone_is_made_again(ran):
     made, engine = ran
     shelf = engine.shelf(made.study.models[2])
     image_set = made.study.tests[1]
-    path = engine.store.path(
-        shelf.outputs_group(image_set), "odin", shelf.array_keys(image_set, shelf.odin_points())["odin"]
-    )
+    path = engine.store.path(shelf.outputs_group(image_set), "odin", shelf.array_keys(image_set)["odin"])
     before = path.read_bytes()
     path.unlink()
     scores = engine.store.root / shelf.scores_group(image_set)

@@ -54,7 +54,7 @@ def all_keys() -> dict[str, str]:
         "odin in the pass": keys.odin_key("outputs", POINTS),
         "statistics": keys.statistics_key(STUDY, "outputs"),
         "histogram": keys.statistics_key(partial, "outputs"),
-        "gram in the pass": keys.in_pass_key(METHODS["gram"], "outputs", "statistics"),
+        "gram in the pass": keys.in_pass_key("gram", [{}], "outputs", "statistics"),
         "choice": keys.selection_key("msp", ["outputs"]),
         **{name: keys.scores_key(name, {}, ["outputs"]) for name in NAMES},
     }
