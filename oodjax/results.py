@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from oodjax import metrics
-from oodjax.detectors import METHODS
+from oodjax.detectors.labels import parse
 from oodjax.files import write_text
 from oodjax.shelf import Shelf
 from oodjax.store import Store
@@ -36,6 +36,22 @@ class Tables:
         write_text(folder / "models.csv", self.models.to_csv(index=False))
 
 
+def with_kept(study: Study, store: Store) -> tuple[Study, list[str]]:
+    """The study with every detector of which an earlier run kept scores, and the labels that say nothing here."""
+    labels: dict[str, None] = {}
+    for model in study.models:
+        facts = model.facts()
+        if facts is not None:
+            labels |= dict.fromkeys(Shelf(study, store, model.name, facts).held_labels(study.id_test))
+    known, unknown = [], []
+    for label in labels:
+        try:
+            known.append(parse(label).label)
+        except ValueError:  # a plugin that is not loaded, or an option that a detector no longer has
+            unknown.append(label)
+    return study.including(known), unknown
+
+
 def tabulate(study: Study, store: Store) -> Tables:
     """Tables of everything of the study that is finished and current."""
     rows: list[pd.DataFrame] = []
@@ -48,7 +64,7 @@ def tabulate(study: Study, store: Store) -> Tables:
         inside = shelf.columns(study.id_test)
         if not inside:
             continue
-        kept = shelf.kept(study.id_test, shelf.odin_points())
+        kept = shelf.kept(study.id_test)
         logits = np.asarray(kept.take("logits"))
         correct = logits.argmax(axis=-1) == kept.labels
         models.append(
@@ -74,7 +90,7 @@ def tabulate(study: Study, store: Store) -> Tables:
                         "model": model.name,
                         "model_category": model.category,
                         "detector": names,
-                        "detector_family": [METHODS[name].family for name in names],
+                        "detector_family": [parse(name).method.family for name in names],
                         "dataset": ood.name,
                         "ood_category": ood.category,
                         "hyperparameters": [json.dumps(c.options) for n in names if (c := chosen[n]) is not None],

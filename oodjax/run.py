@@ -14,13 +14,22 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oodjax._version import __version__
-from oodjax.command_line import Parser, UsageError, check_devices, check_folder, execute, names, split_names
+from oodjax.command_line import (
+    Parser,
+    UsageError,
+    add_plugins,
+    check_devices,
+    check_folder,
+    execute,
+    names,
+    split_names,
+)
 from oodjax.command_line import folder as folder_type
 
 if TYPE_CHECKING:
@@ -47,7 +56,7 @@ def parser() -> Parser:
     add, suppressed = parser.add_argument, argparse.SUPPRESS
     add("preset", nargs="?", default="digits", help="digits, cifar10, imagenet, own, or a study file (.toml)")
     add("--models", **several, help="models, separated by spaces or commas (default: all)")
-    add("--detectors", **several, help="detectors, separated by spaces or commas (default: all)")
+    add("--detectors", **several, help="detectors, or with options, vim:dim=512; all: the study's (default: all)")
     add("--datasets", **several, help="OOD test sets, separated by spaces or commas (default: all)")
     add("--seed", type=int, default=0, help="seed of data, training and pseudo-random choices")
     add("--precision", default="float32", help="of the network's forward pass: float32 or bfloat16")
@@ -59,6 +68,7 @@ def parser() -> Parser:
     add("--fast-pixels", action="store_true", help="one boxed resize an image: some pixels one level off")
     add("--on-bad-image", default="stop", help="stop, or skip: leave unreadable images out, counted and listed")
     add("--hash-content", action="store_true", help="let file contents decide what is current, not names and sizes")
+    add_plugins(parser)
     imagenet = parser.add_argument_group("imagenet")
     where: dict[str, Any] = {"type": folder_type, "default": suppressed}
     imagenet.add_argument("--data", **where, help="images and lists in OpenOOD's layout")
@@ -143,13 +153,14 @@ def _join_hosts(options: argparse.Namespace) -> None:
 
 def _prepare(options: argparse.Namespace, line: str, started: datetime) -> Job:
     """The study that the options ask for; nothing is written."""
-    from oodjax import presets
+    from oodjax import plugins, presets
     from oodjax.execute import check_detectors
     from oodjax.presets.doubts import check_labels, doubts
     from oodjax.store import Store
     from oodjax.study import StudyError
 
     asked = vars(options)  # holds only what is given, where there is no default
+    plugins.load(asked.get("plugin", ()))
     is_file = options.preset.endswith(".toml")
     name = Path(options.preset).stem if is_file else options.preset
     chosen = {k: tuple(split_names(asked[k])) if k in asked else None for k in ("models", "detectors", "datasets")}
@@ -175,7 +186,7 @@ def _prepare(options: argparse.Namespace, line: str, started: datetime) -> Job:
         ood=tuple(asked.get("ood", ())),
         **given,
     )
-    whole = presets.make("own" if is_file else name, wanted)
+    whole = presets.make("own" if is_file else name, wanted).including(chosen["detectors"] or ())
     part = whole.only(**chosen)
     if "batch_size" in given and given["batch_size"] > (largest := max(part.sets, key=lambda s: s.count)).count:
         raise StudyError(
@@ -234,11 +245,13 @@ def _run(job: Job) -> None:
 def _write(job: Job, engine: Engine, console: Console, stages: Any) -> None:
     """Tables of everything that is finished, the manifest and the report."""
     from oodjax import thumbnails
-    from oodjax.console import print_notes, print_tables
+    from oodjax.console import print_notes, print_tables, say
     from oodjax.execute import objections
     from oodjax.listing import read_listing, staging
-    from oodjax.results import tabulate
+    from oodjax.results import tabulate, with_kept
 
+    whole, unknown = with_kept(job.whole, engine.store)
+    job = replace(job, whole=whole)
     tables = tabulate(job.whole, engine.store)
     manifest = _manifest(job, engine, tables, stages.record)
     listing = read_listing(job.folder, LISTING, MAKER)
@@ -249,6 +262,8 @@ def _write(job: Job, engine: Engine, console: Console, stages: Any) -> None:
     with console.status("drawing the report"):
         _report(job.folder)
     print_tables(console, tables)
+    if unknown:
+        say(console, f"note: kept, but not in the tables: {', '.join(unknown)}: no such detector is registered here")
     print_notes(console, job.asked, objections(job.asked, engine.store), _notes(job.asked, engine))
 
 

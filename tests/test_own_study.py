@@ -346,7 +346,7 @@ def test_no_detector_that_can_run_is_refused_before_anything_is_made(here, tmp_p
 
 FILES = {
     "unknown key": (STUDY.replace("[id]", "[id]\ntesting = 3"), ["[id]", "unknown testing", "train, validation, test"]),
-    "unknown table": (STUDY + "[detectors]\n", ["unknown detectors", "id, ood, models"]),
+    "unknown table": (STUDY + "[metrics]\n", ["unknown metrics", "id, ood, models, detectors, plugins"]),
     "unknown key of a model": (STUDY + "layers = 3\n", ["[models.second]", "unknown layers"]),
     "no toml": ("= 3", ["cannot be read as a study file"]),
     "two ways": (STUDY + 'checkpoint = "x"\n', ["[models.second]", "either"]),

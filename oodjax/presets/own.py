@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from oodjax import plugins
 from oodjax.data.sets import ImageSet
 from oodjax.data.sources import DataError, Files, Source, source_of, unlabelled
 from oodjax.presets import Options
 from oodjax.presets.models import Converted, Imported
-from oodjax.study import Model, Study, StudyError
+from oodjax.study import Model, Study, StudyError, canonical
 
 BATCH_SIZE = 64
 ID_ROLES = {"train": "train", "validation": "id_val", "test": "id_test"}
@@ -61,8 +62,9 @@ def _from_file(options: Options) -> Study:
         raise StudyError(f"there is no study file {path}") from error
     except (OSError, ValueError) as error:
         raise StudyError(f"{path} cannot be read as a study file: {error}") from error
-    _only(content, ("id", "ood", "models"), str(path))
+    _only(content, ("id", "ood", "models", "detectors", "plugins"), str(path))
     base = path.parent
+    plugins.load(_texts(content, "plugins", str(path)), base)
     sets: list[ImageSet] = []
     tables = {name: _table(content, name, str(path)) for name in ("id", "ood", "models")}
     _only(tables["id"], (*ID_ROLES, "root"), f"{path}: [id]")
@@ -89,7 +91,13 @@ def _from_file(options: Options) -> Study:
         models.append(model_of(name, category, _text(entry, given[0], where), base, f"{where} {given[0]}", given[0]))
     if not models:
         raise StudyError(f"{path} names no model: add [models.NAME] with `checkpoint` or `network`")
-    return Study(path.stem, tuple(sets), tuple(models), **options.settings(BATCH_SIZE))
+    settings = options.settings(BATCH_SIZE)
+    if "detectors" in content:
+        try:
+            settings["detectors"] = canonical(_texts(content, "detectors", str(path)))
+        except StudyError as error:
+            raise StudyError(f"{path}: detectors: {error}") from error
+    return Study(path.stem, tuple(sets), tuple(models), **settings)
 
 
 def model_of(name: str, category: str, text: str, base: Path, where: str, kind: str | None = None) -> Model:
@@ -158,6 +166,15 @@ def _table(content: Mapping[str, Any], name: str, where: str) -> Mapping[str, An
     if not isinstance(found, Mapping):
         raise StudyError(f"{where}: {name} must be a table, got {found!r}")
     return found
+
+
+def _texts(content: Mapping[str, Any], name: str, where: str) -> tuple[str, ...]:
+    found = content.get(name, [])
+    if not isinstance(found, list) or not all(isinstance(text, str) and text for text in found):
+        raise StudyError(f"{where}: {name} must be a list of texts in quotes, got {found!r}")
+    if name in content and not found:
+        raise StudyError(f"{where}: {name} must name one or more")
+    return tuple(found)
 
 
 def _text(table: Mapping[str, Any], key: str, where: str) -> str:
