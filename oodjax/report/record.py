@@ -35,7 +35,7 @@ class Thumbnails(NamedTuple):
     name: str
     about: str
     source: str
-    count: int
+    images: int
     width: int
     height: int
 
