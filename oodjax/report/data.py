@@ -112,7 +112,8 @@ class Results:
         parts = []
         for metric in metrics:
             kept, name = self.complete(metric), SPOKEN.get(metric, metric)
-            absent = [m for m in self.models if m not in set(kept["model"])]
+            compared = set(kept["model"])
+            absent = [m for m in self.models if m not in compared]
             pairs, kept_pairs = (len(t[["detector", "dataset"]].drop_duplicates()) for t in (self.results, kept))
             if absent:
                 parts.append(f"{name} is undefined for {join(absent)}")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from oodjax.analysis import Statement, does_accuracy_predict
-from oodjax.report.data import CannotSay, Results
+from oodjax.report.data import CannotSay, Results, join
 from oodjax.report.figures_tests import term_name
 from oodjax.report.forms import form_of
-from oodjax.report.wording import count
+from oodjax.report.leaderboard import Leaders, spoken
+from oodjax.report.wording import count, number
 
 _QUESTIONS = {
     "one": "Which detector is safe with this model?",
@@ -31,6 +32,31 @@ def first_screen(study: Results, verdict: list[Statement]) -> First:
     form = form_of(study)
     lines = [s.text for s in verdict]
     return First(_QUESTIONS[form], lines[0], "", lines[4:6], study.notes or ["Nothing is missing from these tables."])
+
+
+def one_model(leaders: Leaders) -> First:
+    """Which detector to use with the only model, as far as its images tell."""
+    study, table, means = leaders.study, leaders.auroc, leaders.means
+    best = str(table.index[0])
+    hardest = str(table.loc[best].idxmin())
+    sentence = (
+        f"With {leaders.model}, {best} tells ID from OOD images best: mean AUROC {number(means[best])} over "
+        f"{count(len(table.columns), 'OOD set')}{spoken(leaders.interval(best))}."
+    )
+    tied = leaders.tied()
+    advice = [
+        f"Use {best}." if not tied else f"Use {best}; these images do not tell it from {join(tied)}.",
+        f"Its hardest set is {hardest}, with {number(table.at[best, hardest])}"
+        f"{spoken(leaders.interval(best, hardest))}.",
+        "Set its threshold on ID images that were held out, so that 95 % of them pass: the second leaderboard says "
+        "what else passes.",
+    ]
+    if len(table) < 2:
+        advice[0] = f"{best} is the only detector here; others may do better."
+    unknown = ["Whether another training of this model, or another seed, would rank the detectors the same."]
+    if leaders.scores is None:
+        unknown.append("How far chance among the images moves these figures: their scores are not kept.")
+    return First(_QUESTIONS["one"], sentence, "", advice, [*unknown, *study.notes])
 
 
 def verdict(study: Results) -> list[Statement]:

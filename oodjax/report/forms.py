@@ -10,7 +10,7 @@ FEW = 5  # recipes up to which each is shown by itself
 _BY_ACCURACY = ("accuracy", "correlation", "calibration and", "architecture", "variance", "detectors over models")
 # The picture that shows the answer: the first of these that can be drawn.
 _PICTURES = {
-    "one": ("fig-roc-1", "fig-scores-1"),
+    "one": ("fig08-detectors", "fig-roc-1"),
     "few": ("fig08-detectors", "fig01-accuracy"),
     "many": ("fig01-accuracy", "fig08-detectors"),
 }

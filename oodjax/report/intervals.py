@@ -37,6 +37,24 @@ def auroc_interval(inside: Floats, sets: Sequence[Floats], level: float = 0.95) 
     return float(low), float(high)
 
 
+def difference_interval(
+    inside: tuple[Floats, Floats], sets: Sequence[tuple[Floats, Floats]], level: float = 0.95
+) -> tuple[float, float]:
+    """Interval of how far the first of two detectors' mean AUROC lies above the second's, on the same images.
+
+    Args:
+      inside: of each detector, (n,) scores of the same ID images.
+      sets: of each OOD set, the scores of its images by each detector.
+      level: of the interval.
+    """
+    pairs = [[_placements(inside[i], outside[i]) for i in (0, 1)] for outside in sets]
+    value = float(np.mean([first[0].mean() - second[0].mean() for first, second in pairs]))
+    shared = np.mean([first[0] - second[0] for first, second in pairs], axis=0)
+    own = sum(_variance(first[1] - second[1]) for first, second in pairs) / len(sets) ** 2
+    low, high = value + norm.ppf([(1 - level) / 2, (1 + level) / 2]) * np.sqrt(_variance(shared) + own)
+    return float(low), float(high)
+
+
 def fpr_interval(
     inside: Floats, outside: Floats, rng: np.random.Generator, replicates: int = 1000, level: float = 0.95
 ) -> tuple[float, float]:

@@ -14,10 +14,11 @@ from oodjax.listing import read_listing, staging
 from oodjax.report import figures, record, tables
 from oodjax.report.data import ReportError, Results, join, load
 from oodjax.report.explain import detector_words, glossary
-from oodjax.report.first import first_screen, scope, verdict
-from oodjax.report.forms import asks, form_of, picture
+from oodjax.report.first import first_screen, one_model, scope, verdict
+from oodjax.report.forms import FEW, asks, form_of, picture
 from oodjax.report.heat import heat_tables, numbers
 from oodjax.report.inline import fitting, inlined
+from oodjax.report.leaderboard import Leaders
 from oodjax.report.reading import read_manifest
 from oodjax.report.render import render
 from oodjax.report.style import css, save
@@ -107,8 +108,9 @@ def _planned(study: Results, detectors: Sequence[str]) -> list[str]:
 
 
 def _render(study: Results, shown: list[Shown], views: list[tables.View], absent: list[tuple[str, str]]) -> str:
-    statements = verdict(study)
-    top = picture(form_of(study), [f.key for f in shown if not f.reason])
+    statements, form = verdict(study), form_of(study)
+    leaders = [Leaders(study, m, i) for i, m in enumerate(study.models, 1)] if len(study.models) <= FEW else []
+    top = picture(form, [f.key for f in shown if not f.reason])
     sections: list[tuple[str, str, list[Shown], list[tuple[str, str]]]] = []
     for title in figures.SECTIONS:
         here = [f for f in shown if f.section == title]
@@ -120,10 +122,11 @@ def _render(study: Results, shown: list[Shown], views: list[tables.View], absent
     return render(
         "page.html",
         study=study,
-        answer=first_screen(study, statements),
+        answer=one_model(leaders[0]) if form == "one" and leaders else first_screen(study, statements),
         scope=scope(study),
         picture=next((f for f in shown if f.key == top), None),
         heat=heat_tables(study),
+        leaders=leaders,
         numbers=numbers(study),
         verdict=statements,
         sections=sections,

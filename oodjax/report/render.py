@@ -12,7 +12,7 @@ import jinja2
 from oodjax.report.explain import anchor, explained
 from oodjax.report.reading import visible
 
-SCRIPTS = ("sort", "hover", "highlight", "heat", "filter")
+SCRIPTS = ("sort", "hover", "heat", "highlight", "filter")
 _TIED = re.compile(r"(\S) ([=<]) (?=\S)")
 
 

@@ -38,7 +38,8 @@
       const trained = ":is([data-model], [data-recipe])[data-category]";
       rules.push(`:is(tr, .mark)${trained}:not([data-category="${CSS.escape(category)}"]) { display: none; }`);
     }
-    if (sets) rules.push(`:is(.mark, .heat [data-dataset], #data tr)[data-dataset]:not(${any("dataset", sets)}) { display: none; }`);
+    if (sets) rules.push(`:is(.mark, :is(.heat, .board) [data-dataset], #data tr)[data-dataset]:not(${any("dataset", sets)}),
+      .board [data-mean] { display: none; }`);
     if (metric) rules.push(`[data-metric]:not([data-metric="${CSS.escape(metric)}"]) { display: none; }`);
     sheet.textContent = rules.join("\n");
     const one = lit && lit.kind === "model" ? lit.name : "";

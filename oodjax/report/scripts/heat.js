@@ -1,8 +1,7 @@
 "use strict";
 // The tables detector x set, filled anew with the mean over the models that are chosen.
 const heat = (() => {
-  const source = document.getElementById("numbers");
-  const all = source ? JSON.parse(source.textContent) : null;
+  const all = JSON.parse(document.getElementById("numbers").textContent);
   const tables = [...document.querySelectorAll(".heat")];
   for (const table of tables) table.whole = table.querySelector("[data-note]").textContent;
 
@@ -32,7 +31,6 @@ const heat = (() => {
 
   // `chosen` says of a model's place whether it counts, `sets` which sets the mean is over; `named` names the choice.
   function fill(chosen, sets, named) {
-    if (!all) return;
     const models = all.models.map((_, i) => i).filter(chosen);
     for (const table of tables) {
       const metric = table.dataset.metric, falls = metric.startsWith("fpr");

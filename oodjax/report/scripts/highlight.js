@@ -16,7 +16,8 @@ const highlight = (() => {
 
   function of(element) {
     const {recipe, model, detector} = element.dataset;
-    if (recipe || model) return {kind: "model", name: recipe || model};
+    const alone = heat.all.recipes.every(name => name === heat.all.recipes[0]); // then it is the detectors that differ
+    if ((recipe || model) && !(alone && detector)) return {kind: "model", name: recipe || model};
     return detector ? {kind: "detector", name: detector} : null;
   }
 
