@@ -196,6 +196,8 @@ def test_broken_tables_are_one_clear_line(folder, edit, name, message, capsys):
     [
         (["nowhere"], "nowhere is not a folder"),
         (["{}", "--detectors", "msp,oracle"], "unknown detector oracle; the results have: msp, knn"),
+        (["{}", "--detectors", "nearest-neighbours"], "Did you mean 'knn'?"),
+        (["{}", "--plugin", "no_such_plugin"], "plugin 'no_such_plugin': there is no module no_such_plugin"),
         (["{}", "--baseline", "best"], "the baseline best is not among the models baseline"),
         (["{}", "--out", "{}/models.csv"], "is not a folder"),
         (["{}", "--colour"], "unrecognized arguments: --colour"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,6 +75,17 @@ def parse(text: str) -> Label:
         options[key] = _value(value, text)
     complete(method, options)
     return Label(method.name, options)
+
+
+def among(text: str, known: Sequence[str]) -> str | None:
+    """Which of the labels that are there a text says; None where it says none of them."""
+    if text in known:
+        return text
+    try:
+        said = parse(text).label
+    except ValueError:
+        return None
+    return said if said in known else None
 
 
 def complete(method: Method, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from oodjax.command_line import Parser, UsageError, execute, folder, names, split_names
+from oodjax.command_line import Parser, UsageError, add_plugins, execute, folder, names, split_names
 
 
 def parser() -> Parser:
@@ -32,6 +32,7 @@ def parser() -> Parser:
         metavar="NAME",
         help="detectors to draw ROC curves and score histograms of (default: the one with the best mean rank)",
     )
+    add_plugins(parser)
     return parser
 
 
@@ -42,6 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = vars(command.parse_args(arguments))
         from oodjax.report import page  # noqa: F401
 
+        given = options.pop("plugin", ())
+        if given:
+            from oodjax import plugins
+
+            try:
+                plugins.load(given)
+            except UsageError as error:
+                command.error(str(error))
         return {**options, "detectors": split_names(options.get("detectors", ()))}
 
     def work(options: dict[str, Any]) -> int:

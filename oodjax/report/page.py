@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from oodjax._version import __version__
+from oodjax.detectors.labels import among
+from oodjax.detectors.names import closest
 from oodjax.files import fingerprint, sha256, write_text, write_whole
 from oodjax.fingerprints import package_code
 from oodjax.listing import read_listing, staging
@@ -72,10 +74,7 @@ def write(folder: Path, out: Path | None = None, detectors: Sequence[str] = (), 
     folder = Path(folder)
     out = folder / "report" if out is None else Path(out)
     study = load(folder, baseline)
-    unknown = [d for d in detectors if d not in study.detectors]
-    if unknown:
-        raise ReportError(f"unknown detector {join(unknown)}; the results have: {join(study.detectors, 60)}")
-    wanted = list(dict.fromkeys(detectors))
+    wanted = _named(study, detectors)
     listing = read_listing(out, LISTING, MAKER)
     listing.check(_planned(study, wanted))
     with staging(out) as staged:
@@ -85,6 +84,17 @@ def write(folder: Path, out: Path | None = None, detectors: Sequence[str] = (), 
         write_text(staged / "index.html", _render(study, shown, views, absent))
         listing.publish(staged, {"made_from": made_from(folder)})
     return out / "index.html"
+
+
+def _named(study: Results, detectors: Sequence[str]) -> list[str]:
+    """The detectors of the tables that are asked for, each once."""
+    found = {text: among(text, study.detectors) for text in detectors}
+    unknown = [text for text, label in found.items() if label is None]
+    if unknown:
+        near = closest(unknown[0], study.detectors)
+        hint = "" if near is None else f". Did you mean {near!r}?"
+        raise ReportError(f"unknown detector {join(unknown)}; the results have: {join(study.detectors, 60)}{hint}")
+    return list(dict.fromkeys(label for label in found.values() if label is not None))
 
 
 def up_to_date(folder: Path) -> bool:
