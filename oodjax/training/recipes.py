@@ -1,12 +1,13 @@
 """The study's training recipes as data: six categories, seventeen ways to train one architecture.
 
-A new one takes a line: `RECIPES["noisy_mixup"] = Recipe("noisy_mixup", "augmentation", augment=("noise", "mixup"))`.
+Your own takes a line: `register(Recipe("noisy_mixup", "augmentation", augment=("noise", "mixup")))`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -151,3 +152,34 @@ RECIPES: dict[str, Recipe] = {
         Recipe("random_filters", "freezing", freeze="spatial_filters"),
     )
 }
+
+STUDY = tuple(RECIPES)
+
+
+def register(recipe: Recipe, *, replace: bool = False) -> Recipe:
+    """Makes a recipe known by its name, so that `--models` of the studies that train their networks can name it.
+
+    It is trained where it is asked for; the study's default stays the seventeen of `STUDY`.
+
+    Args:
+      recipe: the recipe. Its name is one word, since it becomes the name of a folder: letters, digits, "_" and "-".
+      replace: whether it may take the place of one that was registered under the name before, as when a notebook's cell
+        is run again. The study's own recipes are never replaced.
+
+    Returns:
+      The recipe.
+
+    Raises:
+      TypeError: no `Recipe`.
+      ValueError: a name that is taken or no word.
+    """
+    if not isinstance(recipe, Recipe):
+        raise TypeError(f"register takes a Recipe(name, category, ...), got {describe(recipe)}")
+    if not isinstance(recipe.name, str) or not re.fullmatch(r"[A-Za-z0-9][\w-]{0,80}", recipe.name, re.ASCII):
+        raise ValueError(f"a recipe's name must be letters, digits, _ and -, got {recipe.name!r}")
+    if recipe.name in STUDY:
+        raise ValueError(f"{recipe.name!r} is a recipe of the study, which stays as it is: choose another name")
+    if recipe.name in RECIPES and not replace:
+        raise ValueError(f"a recipe {recipe.name!r} is registered already: choose another name, or pass replace=True")
+    RECIPES[recipe.name] = recipe
+    return recipe
