@@ -192,7 +192,7 @@ def _tabulate(study: Results, folder: Path) -> tuple[list[tables.View], list[tup
     views, absent = [], []
     for entry in tables.entries(study):
         try:
-            view = entry.make()
+            view = tables.with_recipes(study, entry.make())
         except ValueError as error:
             absent.append((entry.title, _sentence(error)))
             continue

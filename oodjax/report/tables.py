@@ -73,6 +73,18 @@ def _view(key: str, title: str, note: str, frame: pd.DataFrame, columns: Sequenc
     return View(key, title, note, headings, cells, _row_names(frame), frame)
 
 
+def with_recipes(study: Results, view: View) -> View:
+    """The table, each row of a model also under the names of its recipe and its training category."""
+
+    def complete(names: dict[str, str]) -> dict[str, str]:
+        if "model" not in names:
+            return names
+        facts = study.facts.loc[names["model"]]
+        return {**names, "recipe": str(facts.get("recipe", names["model"])), "category": str(facts["category"])}
+
+    return view._replace(names=[complete(names) for names in view.names])
+
+
 def _row_names(frame: pd.DataFrame) -> list[dict[str, str]]:
     named = frame.reindex(columns=[c for c in _NAMES if c in frame])
     if not {"model", "recipe", "detector"} & set(named):
