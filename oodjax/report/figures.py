@@ -8,11 +8,13 @@ from typing import NamedTuple
 
 from oodjax.analysis import mean_ranks
 from oodjax.report import figures_accuracy as accuracy
+from oodjax.report import figures_relations as relations
 from oodjax.report import figures_scores as scores
 from oodjax.report import figures_spread as spread
 from oodjax.report import figures_tests as tests
 from oodjax.report.data import Results, shared_with_paper
 from oodjax.report.figures_legend import legend
+from oodjax.report.figures_recipes import recipe_differences
 from oodjax.report.style import Drawing
 
 ANSWER, INSIDE, AMONG = "What to use", "Accuracy and detection", "Detectors"
@@ -39,6 +41,7 @@ def entries(study: Results, detectors: Sequence[str] = ()) -> Iterator[Entry]:
     yield _numbered(8, "detectors", "Detectors over models" if several else "Detectors", ANSWER, spread.detector_spread)
     if several:
         yield Entry("legend", "Legend", "Models and their marks", ANSWER, legend)
+        yield Entry("fig-recipes", "Figure", "Recipes against the baseline", ANSWER, recipe_differences)
         yield _numbered(7, "ranks", "Mean ranks of the detectors", ANSWER, tests.ranks)
         yield from _of_accuracy(study)
         yield from _of_detectors(study)
@@ -58,8 +61,8 @@ def _of_accuracy(study: Results) -> Iterator[Entry]:
     yield _numbered(2, "accuracy-ood", title, INSIDE, partial(panel, x="accuracy", y="auroc", by="ood_category"))
     title = "Accuracy and AUROC per detector"
     yield _numbered(3, "accuracy-detector", title, INSIDE, partial(panel, x="accuracy", y="auroc", by="detector"))
-    yield _numbered(14, "correlations", "Rank correlations", INSIDE, tests.correlation_bars)
-    yield _numbered(17, "correlation-table", "Correlations by training category", INSIDE, tests.correlation_matrix)
+    yield _numbered(14, "correlations", "Rank correlations", INSIDE, relations.correlation_bars)
+    yield _numbered(17, "correlation-table", "Correlations by training category", INSIDE, relations.correlation_matrix)
     yield _numbered(16, "ece", "Calibration and AUROC", INSIDE, partial(overview, x="ece", y="auroc"))
     yield _numbered(9, "accuracy-fpr95", "Accuracy and FPR95", INSIDE, partial(overview, x="accuracy", y="fpr95"))
     title = "Accuracy and FPR95 per detector"

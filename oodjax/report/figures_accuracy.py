@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from oodjax.analysis import Correlation, spearman
+from oodjax.analysis import ClusterCorrelation, correlation_interval, spearman
 from oodjax.report.data import ARCHITECTURE, CannotSay, Results, join, paper, shared_with_paper
+from oodjax.report.figures_relations import between_models, firm, need_models
 from oodjax.report.panels import FOOT, MARGIN, STRIP, TITLE, Panel, Span, dotted, grid, key, rows, span
 from oodjax.report.scene import Mark, Scene, Tag
 from oodjax.report.style import BODY, CATEGORIES, LABELS, SHAPES, WIDTH, Drawing, cast, recipe_tag, tag
-from oodjax.report.wording import count, dataset_count, number, rho, rho_p
+from oodjax.report.wording import count, dataset_count, number, relation, rho
 
 CORRECT, INCORRECT = "auroc_correct_vs_ood", "auroc_incorrect_vs_ood"
-FEWEST = 4
 _SPLITS = "AUROC of correct samples", "of incorrect ones"
 
 
@@ -27,12 +27,13 @@ def overview(study: Results, x: str, y: str) -> Drawing:
     panel = _single(span(facts, 6, trim=True), span(means, 6), f"{LABELS[x]} (%)", f"Mean {LABELS[y]} (%)")
     _baseline_lines(panel, study, facts, means)
     _points(panel, study, facts, means, 9, (LABELS[x], LABELS[y]), seeds=True)
-    found = spearman(table, x, y)
-    panel.title("", rho_p(found))
+    found = between_models(study, x, y)
+    panel.title("", f"ρ = {relation(found)}" if np.isfinite(found.rho) else "ρ undefined")
     return Drawing(
         panel.scene,
         f"Mean {LABELS[y]} over {table['detector'].nunique()} detectors and {dataset_count(table)}, against the "
-        f"{x_name(x)} of the model. {_range(means, LABELS[y])} Spearman over all {len(table):,} rows: {rho(found)}."
+        f"{x_name(x)} of the model. {_range(means, LABELS[y])} {_said(found)} Over all {len(table):,} rows, as in the "
+        f"paper, {rho(spearman(table, x, y))}."
         f"{_lines(study)}{_seeds(study)}{_outliers(panel.x, facts, LABELS[x])}{study.remark(y)}",
     )
 
@@ -56,7 +57,8 @@ def by_panel(study: Results, x: str, y: str, by: str) -> Drawing:
         f"{LABELS[x]} (%)",
         f"Mean {LABELS[y]} (%)",
     )
-    found = {name: spearman(table[table[by] == name], x, y) for name in names}
+    found = {name: between_models(study, x, y, by, name) for name in names}
+    sure = firm(found)
     for name, panel in panels.items():
         _baseline_lines(panel, study, facts, means[name])
         _points(
@@ -69,11 +71,12 @@ def by_panel(study: Results, x: str, y: str, by: str) -> Drawing:
             detector=name if by == "detector" else "",
             where=name,
         )
-        panel.title(name, rho(found[name]), faded=not found[name].p < 0.05)
+        panel.title(name, _short(found[name]), faded=not sure[name])
     return Drawing(
         scene,
         f"Mean {LABELS[y]} against {x_name(x)}, one panel per {by.replace('ood_category', 'OOD category')}; panels "
-        f"share their axes.{_means_of_seeds(study)} {_extremes(found)} Correlations with p of 0.05 or more are grey."
+        f"share their axes.{_means_of_seeds(study)} {_extremes(found)} ρ is over {found[names[0]].unit}; it is grey "
+        f"where p is 0.05 or more by permutation of them, Holm-corrected for {count(len(names), 'panel')}."
         f"{_outliers(across, facts, LABELS[x])}{study.remark(y)}",
     )
 
@@ -87,14 +90,14 @@ def correct_against_incorrect(study: Results) -> Drawing:
     panel = _single(both, both, f"Mean {LABELS[CORRECT]} (%)", f"Mean {LABELS[INCORRECT]} (%)", square=True)
     _diagonal(panel)
     _points(panel, study, means[CORRECT], means[INCORRECT], 9, _SPLITS, seeds=True)
-    found = spearman(table, CORRECT, INCORRECT)
-    panel.title("", rho_p(found))
+    found = correlation_interval(_of_models(study, means), CORRECT, INCORRECT)
+    panel.title("", f"ρ = {relation(found)}" if np.isfinite(found.rho) else "ρ undefined")
     gap = float((table[CORRECT] - table[INCORRECT]).mean())
     return Drawing(
         panel.scene,
         f"Mean AUROC of incorrectly against that of correctly classified ID samples, both against OOD, on equal axes; "
         f"the dotted line is equality. Correct samples are told from OOD data better by {number(gap)} points on "
-        f"average. Spearman over all {len(table):,} rows: {rho(found)}.{_seeds(study)}"
+        f"average. {_said(found)}{_seeds(study)}"
         f"{study.remark(CORRECT, INCORRECT)}",
     )
 
@@ -118,16 +121,18 @@ def accuracy_of_splits(study: Results) -> Drawing:
         "Accuracy (%)",
         "Mean AUROC (%)",
     )
-    found = {metric: spearman(study.complete(metric), "accuracy", metric) for metric in means}
+    found = {metric: between_models(study, "accuracy", metric) for metric in means}
+    sure = firm(found)
     for metric, title in titles.items():
         _baseline_lines(panels[title], study, facts, values[metric])
         _points(panels[title], study, facts, values[metric], 8, ("Accuracy", "AUROC"), where=title)
-        panels[title].title(title, rho(found[metric]), faded=not found[metric].p < 0.05)
+        panels[title].title(title, _short(found[metric]), faded=not sure[metric])
     return Drawing(
         scene,
         f"Mean AUROC of correctly (left) and incorrectly (right) classified ID samples against OOD, over the model's "
-        f"accuracy.{_means_of_seeds(study)} Spearman: {rho(found[CORRECT])} for correct, {rho(found[INCORRECT])} for "
-        f"incorrect samples.{_outliers(across, facts, 'Accuracy')}{study.remark(CORRECT, INCORRECT)}",
+        f"accuracy.{_means_of_seeds(study)} Spearman's ρ over {found[CORRECT].unit}: {relation(found[CORRECT])} for "
+        f"correct, {relation(found[INCORRECT])} for incorrect samples.{_outliers(across, facts, 'Accuracy')}"
+        f"{study.remark(CORRECT, INCORRECT)}",
     )
 
 
@@ -245,14 +250,6 @@ def architectures(study: Results) -> pd.Series:
     return pd.Series(np.where(study.facts["category"] == "vit", "ViT", "others"), study.facts.index)
 
 
-def need_models(found: int, what: str) -> None:
-    """CannotSay where there are too few models for points to show a relation."""
-    if found < FEWEST:
-        raise CannotSay(
-            f"{what} takes {FEWEST} or more models, and this study has {found}: add more to the study and run it again"
-        )
-
-
 def x_name(x: str) -> str:
     return {"accuracy": "accuracy", "ece": "calibration error (ECE)"}[x]
 
@@ -343,14 +340,30 @@ def _range(means: pd.Series, label: str) -> str:
     )
 
 
-def _extremes(found: dict[str, Correlation]) -> str:
-    known = {name: c for name, c in found.items() if not c.reason}
+def _extremes(found: dict[str, ClusterCorrelation]) -> str:
+    known = {name: c for name, c in found.items() if np.isfinite(c.rho)}
     if not known:
         return f"No panel has a rank correlation: {next(iter(found.values())).reason}."
     low, high = min(known, key=lambda n: known[n].rho), max(known, key=lambda n: known[n].rho)
     if low == high or len(known) == 1:
-        return f"Spearman: {rho(known[low])}."
-    return f"Spearman runs from {rho(known[low])} ({low}) to {rho(known[high])} ({high})."
+        return f"Spearman's ρ is {relation(known[low])}."
+    return f"Spearman's ρ runs from {number(known[low].rho, 2)} ({low}) to {number(known[high].rho, 2)} ({high})."
+
+
+def _said(found: ClusterCorrelation) -> str:
+    if np.isfinite(found.rho):
+        return f"Spearman's ρ over {found.unit} with its 95 % interval from resampling them: {relation(found)}."
+    return f"Spearman's ρ is {relation(found)}."
+
+
+def _short(found: ClusterCorrelation) -> str:
+    return f"ρ = {number(found.rho, 2)}" if np.isfinite(found.rho) else "ρ undefined"
+
+
+def _of_models(study: Results, means: pd.DataFrame) -> pd.DataFrame:
+    """Means per model as a table that an analysis takes."""
+    known = [c for c in ("recipe", "seed") if c in study.facts]
+    return means.join(study.facts[known]).rename_axis("model").reset_index()
 
 
 def _split_rows(study: Results) -> pd.DataFrame:

@@ -170,7 +170,8 @@ def roc_curves(study: Results, detector: str) -> Drawing:
         "Share of OOD samples accepted",
         "Share of ID samples accepted",
     )
-    areas, faint = {}, 0.65 if len(inside) <= 20 else 0.4
+    few = len(inside) <= 20
+    areas, faint = {}, 0.65 if few else 0.4
     for image_set, panel in panels.items():
         panel.line([0, 1], [0, 1], "soft", 1, dashed=True)
         values = []
@@ -182,7 +183,7 @@ def roc_curves(study: Results, detector: str) -> Drawing:
             width, opacity = (2.2, 1.0) if base else (1.0, faint)
             said = tag(study, model, f"{model} on {image_set}: AUROC {number(area)}", detector, image_set)
             role = colours[study.facts.at[model, "category"]]
-            panel.line(*roc_points(inside[model], outside), role, width, opacity=opacity, tag=said)
+            panel.line(*roc_points(inside[model], outside, 200 if few else 50), role, width, opacity=opacity, tag=said)
         areas[image_set] = float(np.mean(values))
         panel.title(image_set, number(areas[image_set]))
     if len(colours) > 1:
@@ -262,11 +263,11 @@ def _draw_density(panel: Panel, found: Density) -> None:
             panel.scene.line(points, "ood", 1.5)
 
 
-def roc_points(inside: NDArray[np.float64], outside: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
-    """Shares of OOD and of ID samples accepted, at up to 200 thresholds."""
+def roc_points(inside: NDArray[np.float64], outside: NDArray[np.float64], most: int = 200) -> tuple[NDArray, NDArray]:
+    """Shares of OOD and of ID samples accepted, at up to `most` thresholds."""
     is_id = np.repeat([1, 0], [len(inside), len(outside)])
     accepted_ood, accepted_id, _ = roc_curve(is_id, np.concatenate([inside, outside]))
-    shown = np.unique(np.linspace(0, len(accepted_id) - 1, 200).astype(int))
+    shown = np.unique(np.linspace(0, len(accepted_id) - 1, most).astype(int))
     return accepted_ood[shown], accepted_id[shown]
 
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from oodjax.analysis import mean_interval
 from oodjax.report.data import CannotSay, Results, join
-from oodjax.report.figures_accuracy import need_models
-from oodjax.report.panels import Panel, boxplot, grid, key, lanes, rows, span
+from oodjax.report.figures_relations import need_models
+from oodjax.report.panels import Panel, boxplot, grid, interval, key, lanes, rows, span
 from oodjax.report.scene import Mark, Tag
 from oodjax.report.style import Drawing, cast, colour_of, tag
 from oodjax.report.wording import count, number
@@ -58,7 +59,8 @@ def detector_spread(study: Results) -> Drawing:
     means = study.means("auroc", "detector")
     if len(means) == 1:
         return _leaderboard(study)
-    order = means.mean().sort_values(ascending=False, kind="stable").index
+    found = _intervals(study)
+    order = found.index
     drawn = cast(study)
     shown = [m for m in study.models if m in means.index]
     scene, (panel,) = rows(
@@ -74,10 +76,13 @@ def detector_spread(study: Results) -> Drawing:
             panel.dot(value, r + shift, mark, 6 if len(shown) <= 20 else 4.5, opacity=0.8, tag=said)
         if len(base):
             panel.line([float(base[detector].mean())] * 2, [r - 0.45, r + 0.45], "ink", 1.2)
-        _mean_mark(panel, r, str(detector), float(means[detector].mean()))
+        _mean_mark(panel, r, found.loc[detector])
     key(scene, [(c, Mark(role)) for c, role in colour_of(study).items()])
     width = (means.max() - means.min()).sort_values(kind="stable")
-    text = f"AUROC of each detector, mean over OOD sets, for {count(len(shown), 'model')}; best mean (diamond) first."
+    text = (
+        f"AUROC of each detector, mean over OOD sets, for {count(len(shown), 'model')}; best mean (diamond) first"
+        f"{_unit(found)}. {_lead(found)}"
+    )
     if len(base):
         beaten = int((base.mean() > means.median()).sum())
         text += f" The bar marks {drawn.baseline}, above the median model with {beaten} of {len(order)} detectors."
@@ -93,26 +98,53 @@ def _leaderboard(study: Results) -> Drawing:
     """The detectors of one model: their mean over data sets, and each set."""
     table = study.complete("auroc")
     model = str(table["model"].iloc[0])
-    means = table.groupby("detector", sort=False)["auroc"].mean().sort_values(ascending=False, kind="stable")
+    found = _intervals(study)
     hues = {c: Mark(f"hue-{i % 10 + 1}") for i, c in enumerate(study.ood_categories)}
-    scene, (panel,) = rows(list(means.index), [span(table["auroc"], 6, pad=0.03)], 22, "AUROC (%)")
-    at = {detector: r for r, detector in enumerate(means.index)}
+    scene, (panel,) = rows(list(found.index), [span(table["auroc"], 6, pad=0.03)], 22, "AUROC (%)")
+    at = {detector: r for r, detector in enumerate(found.index)}
     for row in table.itertuples():
         said = f"{row.detector} on {row.dataset}: AUROC {number(row.auroc)}"
         spot = tag(study, model, said, detector=str(row.detector), dataset=str(row.dataset))
         panel.dot(row.auroc, at[row.detector], hues[row.ood_category], 7, opacity=0.75, tag=spot)
-    for detector, mean in means.items():
-        _mean_mark(panel, at[detector], str(detector), float(mean))
+    for detector, row in found.iterrows():
+        _mean_mark(panel, at[detector], row)
     key(scene, list(hues.items()))
     return Drawing(
         scene,
         f"AUROC of each detector with {model} on {count(table['dataset'].nunique(), 'OOD set')}, a point per set; best "
-        f"mean (diamond) first. {means.index[0]} leads with {number(means.iloc[0])}.{study.remark('auroc')}",
+        f"mean (diamond) first{_unit(found)}. {_lead(found)}{study.remark('auroc')}",
     )
 
 
-def _mean_mark(panel: Panel, row: float, detector: str, value: float) -> None:
-    panel.dot(value, row, Mark("ood", "D"), 8, tag=Tag(f"{detector}: mean AUROC {number(value)}", detector=detector))
+def _intervals(study: Results) -> pd.DataFrame:
+    """Detector -> mean AUROC with its interval, best first."""
+    table = mean_interval(study.complete("auroc"), by="detector").set_index("detector")
+    return table.sort_values("mean", ascending=False, kind="stable")
+
+
+def _mean_mark(panel: Panel, at: float, row: pd.Series) -> None:
+    interval(panel, at, row["low"], row["high"], "ood", 3)
+    said = f"{row.name}: mean AUROC {number(row['mean'])}{_between(row)}"
+    panel.dot(row["mean"], at, Mark("ood", "D"), 8, tag=Tag(said, detector=str(row.name)))
+
+
+def _between(row: pd.Series) -> str:
+    return f" ({number(row['low'])} to {number(row['high'])})" if np.isfinite(row["low"]) else ""
+
+
+def _lead(found: pd.DataFrame) -> str:
+    first = found.iloc[0]
+    text = f"{first.name} leads with {number(first['mean'])}{_between(first)}"
+    if len(found) > 1:
+        second = found.iloc[1]
+        text += f", then {second.name} with {number(second['mean'])}{_between(second)}"
+    return f"{text}."
+
+
+def _unit(found: pd.DataFrame) -> str:
+    """What its intervals come from."""
+    known = found[found["low"].notna()]
+    return f", with its 95 % interval from resampling {known['unit'].iloc[0]}" if len(known) else ""
 
 
 def detector_spread_by_category(study: Results) -> Drawing:
