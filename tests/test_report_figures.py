@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import report_folders
 
-from oodjax.analysis import mean_ranks
+from oodjax.analysis import correlation_interval, differences, holm, mean_interval, mean_ranks
 from oodjax.report import figures
 from oodjax.report.data import load
 from oodjax.report.figures_legend import Line as Entry
@@ -248,7 +248,7 @@ def test_axes_are_equal_where_equality_is_the_point(drawings, key):
 
 def test_figures_come_in_reading_order(study, drawings):
     entries = list(figures.entries(study))
-    assert [e.key for e in entries][:2] == ["fig08-detectors", "legend"]
+    assert [e.key for e in entries][:3] == ["fig08-detectors", "legend", "fig-recipes"]
     order = [figures.SECTIONS.index(e.section) for e in entries]
     assert order == sorted(order)
     keys = [e.key for e in entries]
@@ -325,3 +325,64 @@ def test_pictures_show_what_the_drawings_do(drawings):
     for dot in (d for d in drawing.scene.items if isinstance(d, Dot) and d.mark.fill == "full"):
         expected = [int(colours[dot.mark.colour][i : i + 2], 16) for i in (1, 3, 5)]
         assert picture[round(2 * dot.y), round(2 * dot.x)] == pytest.approx(expected, abs=2)
+
+
+def test_recipes_stand_at_their_difference_from_the_baseline_with_its_interval(seeds):
+    drawing = drawn(seeds)["fig-recipes"]
+    found = differences(seeds.complete("auroc"), seeds.facts, "baseline").set_index("recipe")
+    marks = {m["recipe"]: numbers(m["label"].replace(" points", ","))[0] for m in marks_of(drawing) if "model" not in m}
+    assert set(marks) == set(MODELS) - {"baseline"}
+    for recipe, value in marks.items():
+        assert value == pytest.approx(found.at[recipe, "difference"], abs=0.0501)
+    dots = {d.tag.recipe: d for d in drawing.scene.items if isinstance(d, Dot) and not d.tag.model}
+    scale = np.polyfit([found.at[r, "difference"] for r in dots], [d.x for d in dots.values()], 1)
+    bars = {round(i.points[0, 1]): i.points[:, 0] for i in drawing.scene.items if isinstance(i, Line) and i.width == 2}
+    for recipe, dot in dots.items():
+        expected = np.polyval(scale, found.loc[recipe, ["low", "high"]].astype(float))
+        np.testing.assert_allclose(bars[round(dot.y)], expected, atol=1e-6)
+    models = {m["model"] for m in marks_of(drawing) if "model" in m}
+    assert models == {m for m in seeds.models if not m.startswith("baseline")}
+
+
+def test_one_seed_of_a_recipe_has_no_interval_and_says_what_would_give_one(drawings):
+    assert "--seeds" in drawings["fig-recipes"].caption
+    assert not [i for i in drawings["fig-recipes"].scene.items if isinstance(i, Line) and i.width == 2]
+
+
+def test_detectors_have_the_interval_of_their_mean_over_models(study, drawings):
+    table = mean_interval(study.complete("auroc"), by="detector").set_index("detector")
+    found = {m["detector"]: m["label"] for m in marks_of(drawings["fig08-detectors"]) if "model" not in m}
+    assert set(found) == set(DETECTORS)
+    for detector, label in found.items():
+        values = [float(v) for v in re.findall(r"\d+\.\d", label)]
+        assert values == pytest.approx(table.loc[detector, ["mean", "low", "high"]].astype(float).tolist(), abs=0.0501)
+    assert f"resampling {table['unit'].iloc[0]}" in drawings["fig08-detectors"].caption
+
+
+def test_correlations_are_those_between_models(study, drawings):
+    table = study.complete("auroc")
+    whole = correlation_interval(table, "accuracy", "auroc")
+    said = f"{whole.rho:.2f} ({whole.low:.2f} to {whole.high:.2f})".replace("-", "−")
+    assert said in drawings["fig01-accuracy"].caption and said in drawings["fig14-correlations"].caption
+    rhos = [correlation_interval(table[table["detector"] == d], "accuracy", "auroc") for d in DETECTORS]
+    sure = holm([c.p for c in rhos]) < 0.05
+    titles = {
+        t.text: t.role
+        for t in drawings["fig03-accuracy-detector"].scene.items
+        if isinstance(t, Text) and t.text.startswith("ρ = ")
+    }
+    for found, is_sure in zip(rhos, sure, strict=True):
+        assert titles[f"ρ = {found.rho:.2f}".replace("-", "−")] == ("ink" if is_sure else "soft")
+
+
+def test_a_correlation_of_all_models_in_the_same_order_is_sure(tmp_path):
+    """Eight models whose AUROC rises with their accuracy: p by permutation stays below 0.05 after Holm's correction."""
+    models = {f"m{i}": "baseline" if i == 0 else "ssl" for i in range(8)}
+    folder = report_folders.make(tmp_path, models, DETECTORS, SETS)
+    facts, results = pd.read_csv(folder / "models.csv"), pd.read_csv(folder / "results.csv")
+    place = results["model"].str[1:].astype(int)
+    facts.assign(accuracy=0.8 + 0.02 * facts.index).to_csv(folder / "models.csv", index=False)
+    results.assign(auroc=0.5 + 0.05 * place).to_csv(folder / "results.csv", index=False)
+    drawing = next(e for e in figures.entries(load(folder)) if e.key == "fig03-accuracy-detector").draw(load(folder))
+    titles = [t for t in drawing.scene.items if isinstance(t, Text) and t.text.startswith("ρ = ")]
+    assert {(t.text, t.role) for t in titles} == {("ρ = 1.00", "ink")}

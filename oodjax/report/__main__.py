@@ -22,7 +22,9 @@ def parser() -> Parser:
     parser.add_argument("folder", type=folder, help="the results folder")
     parser.add_argument("--out", type=folder, default=argparse.SUPPRESS, help="where to write (default: FOLDER/report)")
     parser.add_argument(
-        "--baseline", default=argparse.SUPPRESS, help="the model to compare with (default: the one named baseline)"
+        "--baseline",
+        default=argparse.SUPPRESS,
+        help="the model or recipe to compare with (default: the one named baseline)",
     )
     parser.add_argument(
         "--detectors",

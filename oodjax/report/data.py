@@ -42,7 +42,7 @@ class Results:
       results: a row per model, detector and data set, with `accuracy`, `ece` and `model_category` of the model.
       facts: a row per model that has results: model, category, accuracy, ece and whatever else models.csv holds.
       manifest: the content of run.json, {} if there is none.
-      baseline: the model that others are compared with, None where there is none.
+      baseline: the model or recipe that others are compared with, None where there is none.
       source: results.csv as it was read.
       notes: what was found missing or left out.
     """
@@ -136,7 +136,9 @@ class Results:
         """The models worth a closer look: baseline, best and worst detection, most accurate."""
         mean = self.means("auroc")
         accuracy = self.facts["accuracy"].reindex(mean.index)
-        wanted = [self.baseline, mean.idxmax(), mean.idxmin(), accuracy.idxmax(), *self.models]
+        recipes = self.facts["recipe"] if "recipe" in self.facts else self.facts["model"]
+        of_baseline = recipes.index[(recipes == self.baseline) | (recipes.index == self.baseline)]
+        wanted = [*of_baseline[:1], mean.idxmax(), mean.idxmin(), accuracy.idxmax(), *self.models]
         return [str(m) for m in dict.fromkeys(wanted) if m is not None][:most]
 
     @cached_property
@@ -249,13 +251,15 @@ def _reject_duplicates(path: Path, table: pd.DataFrame, columns: list[str]) -> N
 
 
 def _find_baseline(facts: pd.DataFrame, name: str | None, notes: list[str]) -> str | None:
+    recipes = facts["recipe"] if "recipe" in facts else facts["model"]
+    known = {*facts.index, *recipes}
     if name is not None:
-        if name not in facts.index:
+        if name not in known:
             raise ReportError(f"the baseline {name} is not among the models {join(list(facts.index), 60)}")
         return name
-    if "baseline" in facts.index:
+    if "baseline" in known:
         return "baseline"
-    of_category = facts.index[facts["category"].map(singular) == "baseline"]
+    of_category = recipes[facts["category"].map(singular) == "baseline"].unique()
     if len(of_category) == 1:
         return str(of_category[0])
     notes.append("No model is the baseline, so nothing is compared with one; name one with --baseline.")

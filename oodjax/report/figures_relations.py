@@ -74,10 +74,11 @@ def correlation_bars(study: Results) -> Drawing:
     weak = sum(not s for c in found.values() for s in firm({str(i): f for i, f in enumerate(c)}).values())
     return Drawing(
         scene,
-        f"Rank correlation of accuracy (left) and ECE (right) with AUROC over {found['accuracy'][0].unit}, and in the parts "
-        f"named at left. Overall it is {relation(found['accuracy'][0])} for accuracy and {relation(found['ece'][0])} for "
-        f"ECE. Bars are 95 % intervals from resampling. Pale ones, {weak} of {2 * len(parts)}, have p of 0.05 or more by "
-        f"permutation, Holm-corrected for all parts of a column.{study.remark('auroc')}",
+        f"Rank correlation of accuracy (left) and ECE (right) with AUROC over {found['accuracy'][0].unit}, and in the "
+        f"parts named at left. Overall it is {relation(found['accuracy'][0])} for accuracy and "
+        f"{relation(found['ece'][0])} for ECE. Bars are 95 % intervals from resampling. Pale ones, {weak} of "
+        f"{2 * len(parts)}, have p of 0.05 or more by permutation, Holm-corrected for all parts of a column."
+        f"{study.remark('auroc')}",
     )
 
 
