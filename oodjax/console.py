@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from oodjax.study import Study
 
 
+ENDS = ("", "_low", "_high")  # of a mean, and of its interval
 LINE_SECONDS = 60.0  # between two lines about one stage, where there is no terminal
 
 
@@ -120,6 +122,9 @@ def _missing(study: Study, todo: Todo) -> str:
 def print_tables(console: Console, tables: Tables) -> None:
     from oodjax.results import per_detector, per_model
 
+    if "recipe" in tables.models:
+        _print_recipes(console, tables)
+        return
     table = _table("mean +- std over detectors and sets, in percent")
     for name in ("model", "category", "acc.", "ECE", "AUROC", "FPR95"):
         table.add_column(name, justify="left" if name in ("model", "category") else "right", no_wrap=True)
@@ -130,6 +135,34 @@ def print_tables(console: Console, tables: Tables) -> None:
     best = per_detector(tables).head(5).to_dict("records")
     leaders = ", ".join(f"{row['detector']} {row['auroc']:.1f}" for row in best)
     say(console, f"best detectors by mean AUROC: {leaders}")
+
+
+def _print_recipes(console: Console, tables: Tables) -> None:
+    """The tables of a study with several seeds: means, each with its 95 % interval."""
+    from oodjax.analysis import mean_interval
+    from oodjax.results import per_recipe
+
+    found = per_recipe(tables)
+    seeds = sorted(set(found["seeds"]))
+    many = f"{seeds[0]}{'' if len(seeds) == 1 else f' to {seeds[-1]}'} seeds"
+    table = _table(f"mean over {many} [95 % interval], of all detectors and sets, in percent")
+    for name in ("recipe", "accuracy", "AUROC", "FPR95"):
+        table.add_column(name, justify="left" if name == "recipe" else "right", no_wrap=True)
+    for row in found.to_dict("records"):
+        figures = [with_interval(*(row[f"{name}{end}"] for end in ENDS)) for name in ("accuracy", "auroc", "fpr95")]
+        table.add_row(row["recipe"], *figures)
+    console.print(table)
+    detectors = mean_interval(tables.results).sort_values("mean", ascending=False, kind="stable")
+    best = detectors.head(5).to_dict("records")
+    leaders = ", ".join(
+        f"{row['detector']} {with_interval(*(100 * row[end] for end in ('mean', 'low', 'high')))}" for row in best
+    )
+    say(console, f"best detectors by mean AUROC [95 % interval over {best[0]['unit']}]: {leaders}")
+
+
+def with_interval(mean: float, low: float, high: float) -> str:
+    """A mean with the ends of its interval, which is not there for a single seed."""
+    return f"{mean:.1f}" if math.isnan(low) else f"{mean:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def print_notes(console: Console, study: Study, objections: Mapping[str, list[str]], notes: Iterable[Note]) -> None:

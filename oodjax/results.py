@@ -11,11 +11,14 @@ import numpy as np
 import pandas as pd
 
 from oodjax import metrics
+from oodjax.analysis import mean_interval
 from oodjax.detectors.labels import parse
 from oodjax.files import write_text
 from oodjax.shelf import Shelf
 from oodjax.store import Store
 from oodjax.study import Study
+
+ID_TEST = "ID test set"  # accuracy and ECE are of one set, as a row of `results` is
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class Tables:
     Attributes:
       results: one row per model x detector x data set; figures of merit are fractions in 0..1.
       models: one row per model: model, category, accuracy, ece; of checkpoints the architecture.
+
+    Where recipes are trained with several seeds, both have the columns recipe and seed behind the model.
     """
 
     results: pd.DataFrame
@@ -66,10 +71,12 @@ def tabulate(study: Study, store: Store) -> Tables:
             continue
         kept = shelf.kept(study.id_test)
         logits = np.asarray(kept.take("logits"))
+        which = dict(zip(("recipe", "seed"), study.replicates.get(model.name, ()), strict=False))
         correct = logits.argmax(axis=-1) == kept.labels
         models.append(
             {
                 "model": model.name,
+                **which,
                 "category": model.category,
                 "accuracy": metrics.accuracy(logits, kept.labels),
                 "ece": metrics.ece(logits=logits, labels=kept.labels),
@@ -88,6 +95,7 @@ def tabulate(study: Study, store: Store) -> Tables:
                 pd.DataFrame(
                     {
                         "model": model.name,
+                        **which,
                         "model_category": model.category,
                         "detector": names,
                         "detector_family": [parse(name).method.family for name in names],
@@ -128,6 +136,27 @@ def per_model(tables: Tables) -> pd.DataFrame:
         summary[name] = 100 * groups[name].mean()
         summary[f"{name}_std"] = 100 * groups[name].std(ddof=0)
     return summary.reset_index()
+
+
+def per_recipe(tables: Tables) -> pd.DataFrame:
+    """Mean over seeds of a study with replicates, in percent, a row a recipe.
+
+    Returns:
+      Columns recipe, category, seeds, and accuracy, ece, auroc, fpr95 (the last two means over detectors and sets),
+      each with the ends of its 95 % interval over seeds in NAME_low and NAME_high: `oodjax.analysis.mean_interval`.
+    """
+    found = tables.models.groupby("recipe", sort=False).agg(category=("category", "first"), seeds=("seed", "nunique"))
+    of_models = tables.models.assign(dataset=ID_TEST)
+    for name, table in (
+        ("accuracy", of_models),
+        ("ece", of_models),
+        ("auroc", tables.results),
+        ("fpr95", tables.results),
+    ):
+        means = mean_interval(table, by="recipe", response=name).set_index("recipe")
+        for end, column in ((name, "mean"), (f"{name}_low", "low"), (f"{name}_high", "high")):
+            found[end] = 100 * means[column]
+    return found.reset_index()
 
 
 def per_detector(tables: Tables, columns: Sequence[str] = ("auroc", "fpr95")) -> pd.DataFrame:

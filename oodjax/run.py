@@ -59,6 +59,12 @@ def parser() -> Parser:
     add("--detectors", **several, help="detectors, or with options, vim:dim=512; all: the study's (default: all)")
     add("--datasets", **several, help="OOD test sets, separated by spaces or commas (default: all)")
     add("--seed", type=int, default=0, help="seed of data, training and pseudo-random choices")
+    add(
+        "--seeds",
+        type=int,
+        default=suppressed,
+        help="train each recipe so often, on the same data (default: digits 5, cifar10 1)",
+    )
     add("--precision", default="float32", help="of the network's forward pass: float32 or bfloat16")
     add("--batch-size", type=int, default=suppressed, help="images a step (default: the preset's)")
     add("--out", type=folder_type, default=suppressed, help="folder (default: ./oodjax-results/STUDY)")
@@ -169,7 +175,18 @@ def _prepare(options: argparse.Namespace, line: str, started: datetime) -> Job:
         raise StudyError(f"--fleet must be auto or a whole number of at least 1, got {options.fleet!r}")
     given = {
         k: asked[k]
-        for k in ("data", "checkpoints", "model", "id_train", "id_val", "id_test", "ood_val", "root", "batch_size")
+        for k in (
+            "data",
+            "checkpoints",
+            "model",
+            "id_train",
+            "id_val",
+            "id_test",
+            "ood_val",
+            "root",
+            "batch_size",
+            "seeds",
+        )
         if k in asked
     }
     wanted = presets.Options(
@@ -335,6 +352,7 @@ def _manifest(job: Job, engine: Engine, tables: Tables, stages: list[dict[str, A
             "detectors": [d for d in study.detectors if d in set(tables.results["detector"])],
             "datasets": [s.name for s in study.ood_tests if s.name in set(tables.results["dataset"])],
             "seed": study.seed,
+            **({"seeds": sorted({seed for _, seed in study.replicates.values()})} if study.replicates else {}),
             "precision": study.precision,
             "batch_size": study.batch_size,
             "bank_fraction": study.bank_fraction,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from oodjax.data.sets import ImageSet
@@ -84,7 +84,7 @@ class Study:
       fast_pixels: one boxed resize an image; see `oodjax.data.preprocess`.
       on_bad_image: "stop" or "skip".
       fleet: models that share a pass; 0 lets the device's memory decide.
-      labels: facts about the study for its manifest.
+      replicates: of a study that trains each recipe with several seeds: model -> (recipe, seed).
     """
 
     name: str
@@ -98,6 +98,7 @@ class Study:
     fast_pixels: bool = False
     on_bad_image: str = "stop"
     fleet: int = 0
+    replicates: Mapping[str, tuple[str, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         def check(name: str, value: Any, holds: bool, possible: str) -> None:
@@ -182,29 +183,45 @@ class Study:
     ) -> Study:
         """The part of the study that these names pick out, in the study's order; None keeps all.
 
+        A recipe's name stands for the models of all its seeds.
+
         Raises:
           StudyError: a name that the study does not have, or no name at all.
         """
 
-        def chosen(kind: str, given: Collection[str] | None, known: Collection[str]) -> tuple[str, ...]:
+        def chosen(
+            kind: str, given: Collection[str] | None, known: Collection[str], possible: str = ""
+        ) -> tuple[str, ...]:
             if given is None or set(given) == {"all"}:
                 return tuple(known)
             unknown = [name for name in given if name not in known]
             if unknown or not given:
                 raise StudyError(
-                    f"unknown {kind} {', '.join(unknown) or '(none given)'}; there are: {', '.join(known)}"
+                    f"unknown {kind} {', '.join(unknown) or '(none given)'}; there are: {possible or ', '.join(known)}"
                 )
             return tuple(name for name in known if name in given)
 
         kept = chosen("dataset", datasets, [s.name for s in self.ood_tests])
-        named = chosen("model", models, [m.name for m in self.models])
+        if models is not None:
+            models = [name for given in models for name in self._of_recipe(given)]
+        named = chosen("model", models, [m.name for m in self.models], self._possible())
         labels = None if detectors is None or "all" in detectors else canonical(detectors)
         return dataclasses.replace(
             self,
             sets=tuple(s for s in self.sets if s.role != "ood_test" or s.name in kept),
             models=tuple(m for m in self.models if m.name in named),
             detectors=chosen("detector", labels, self.detectors),
+            replicates={name: which for name, which in self.replicates.items() if name in named},
         )
+
+    def _of_recipe(self, name: str) -> list[str]:
+        """The models of a recipe with several seeds; of any other name, that name."""
+        return [model for model, (recipe, _) in self.replicates.items() if recipe == name] or [name]
+
+    def _possible(self) -> str:
+        """What names pick out models of recipes with several seeds."""
+        recipes = dict.fromkeys(recipe for recipe, _ in self.replicates.values())
+        return f"{', '.join(recipes)}, or a seed of one, such as {next(iter(self.replicates))}" if recipes else ""
 
 
 MakeStudy = Callable[..., Study]

@@ -13,6 +13,7 @@ import pytest
 from oodjax.models import ResNetConfig, checkpoint, initialize
 from oodjax.presets.models import Trained
 from oodjax.study import StudyError
+from oodjax.training.recipes import RECIPES
 
 TINY = ResNetConfig((1, 1, 1, 1), (1, 1, 1, 1), (1, 2, 2, 1), 2, "small", "direct", 2, 16)
 
@@ -270,7 +271,7 @@ def test_files_follow_the_umask(tmp_path: Path) -> None:
 def test_a_study_asks_before_it_trains(tmp_path: Path) -> None:
     """There is no data to train on here: training would be another error."""
     a_thesis(tmp_path / "baseline")
-    model = Trained("baseline", tmp_path / "baseline", TINY, None, (0.5,) * 3, (0.5,) * 3, 0)  # type: ignore[arg-type]
+    model = Trained("baseline", RECIPES["baseline"], tmp_path / "baseline", TINY, None, (0.5,) * 3, (0.5,) * 3, 0)  # type: ignore[arg-type]
     with pytest.raises(StudyError, match="it holds 'thesis.tex'.*stays as it is"):
         model.make()
     assert (tmp_path / "baseline" / "thesis.tex").read_text() == "years of work"

@@ -205,7 +205,7 @@ def test_a_recipe_enters_with_the_source_of_its_augmentations(monkeypatch, tmp_p
         recipe = dataclasses.replace(RECIPES["baseline"], augment=(function,))
         monkeypatch.setitem(RECIPES, "mine", recipe)
         train = tiny.image_set("train")
-        return Trained("mine", tmp_path, ResNetConfig.study(4), train, tiny.MEAN, tiny.STD, 0)._key
+        return Trained("mine", RECIPES["mine"], tmp_path, ResNetConfig.study(4), train, tiny.MEAN, tiny.STD, 0)._key
 
     def darker(key, images, targets):
         return images * 0.5, targets

@@ -86,8 +86,9 @@ def test_cifar10s_data_set_names_are_checked(prepared, tmp_path, capsys):
 def test_cifar10s_networks_have_512_features():
     from oodjax.presets.cifar10 import CONFIG, MEAN, STD
     from oodjax.presets.models import Trained
+    from oodjax.training.recipes import RECIPES
 
-    model = Trained("baseline", None, CONFIG, None, MEAN, STD, 0, cifar10.SIZE)
+    model = Trained("baseline", RECIPES["baseline"], None, CONFIG, None, MEAN, STD, 0, cifar10.SIZE)
     assert model.head_shape() == (512, 10)
 
 
@@ -308,7 +309,7 @@ def test_a_recipe_that_diverges_is_one_line_and_the_others_are_kept(tmp_path, ca
 
     monkeypatch.setitem(RECIPES, "short", Recipe("short", "baseline", epochs=1))
     monkeypatch.setitem(RECIPES, "hot", Recipe("hot", "baseline", epochs=1, learning_rate=1e30))
-    words = ["digits", "--detectors", "msp", "--datasets", "letters", "--out", str(tmp_path)]
+    words = ["digits", "--seeds", "1", "--detectors", "msp", "--datasets", "letters", "--out", str(tmp_path)]
     error = refused([*words, "--models", "short", "hot"], capsys)
     assert "the training of 'hot' diverged" in error and "--models" in error
     assert main([*words, "--models", "short"]) == 0

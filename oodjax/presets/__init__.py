@@ -10,7 +10,13 @@ from oodjax.study import Study, StudyError, check_seed
 
 NAMES = ("digits", "cifar10", "imagenet", "own")
 ONE_MODEL = ("model", "id_train", "id_val", "id_test", "ood_val", "ood")
-TAKES = {"digits": (), "cifar10": ("data",), "imagenet": ("data", "checkpoints"), "own": ("data", "root", *ONE_MODEL)}
+TAKES = {
+    "digits": ("seeds",),
+    "cifar10": ("seeds", "data"),
+    "imagenet": ("data", "checkpoints"),
+    "own": ("data", "root", *ONE_MODEL),
+}
+SEEDS = 1000  # at most: a mistyped number is found before anything is trained
 
 
 @dataclass(frozen=True)
@@ -20,6 +26,7 @@ class Options:
     Attributes:
       folder: of the results; trained networks go there.
       seed: of data, training and pseudo-random choices.
+      seeds: how often each recipe is trained on the same data, with `seed` and those after it; None takes the preset's.
       batch_size: images a step; None takes the preset's.
       precision, bank_fraction, fast_pixels, on_bad_image, fleet: as in `Study`.
       datasets: OOD test sets asked for, None for all: the others need not be there.
@@ -31,6 +38,7 @@ class Options:
 
     folder: Path
     seed: int = 0
+    seeds: int | None = None
     batch_size: int | None = None
     precision: str = "float32"
     bank_fraction: float = 1.0
@@ -73,6 +81,10 @@ def make(name: str, options: Options) -> Study:
         raise StudyError(f"unknown preset {name!r}; there are: {', '.join(NAMES)}, or the path of a study file (.toml)")
     _check_taken(name, options)
     check_seed(options.seed)  # before it makes data
+    if options.seeds is not None:
+        if not 1 <= options.seeds <= SEEDS:
+            raise StudyError(f"--seeds must lie in 1..{SEEDS}, how often each recipe is trained, got {options.seeds}")
+        check_seed(options.seed + options.seeds - 1)
     return import_module(f"oodjax.presets.{name}").study(options)
 
 
@@ -80,7 +92,7 @@ def _check_taken(name: str, options: Options) -> None:
     """Raises a StudyError that names the options that say nothing to this preset."""
     is_file = options.file is not None
     takes = [field for field in TAKES[name] if not (is_file and field in ONE_MODEL)]
-    given = [f for f in ("data", "checkpoints", "root", *ONE_MODEL) if getattr(options, f) not in (None, ())]
+    given = [f for f in ("seeds", "data", "checkpoints", "root", *ONE_MODEL) if getattr(options, f) not in (None, ())]
     stray = [_flag(field) for field in given if field not in takes]
     if stray:
         what = f"the study file {options.file}" if is_file else name

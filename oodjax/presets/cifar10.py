@@ -5,7 +5,7 @@ from __future__ import annotations
 from oodjax.data import cifar10
 from oodjax.models import ResNetConfig
 from oodjax.presets import Options
-from oodjax.presets.models import Trained
+from oodjax.presets.replicates import trained
 from oodjax.study import Study
 from oodjax.training.recipes import RECIPES
 
@@ -23,16 +23,15 @@ CONFIG = ResNetConfig(
     image_size=cifar10.SIZE,
 )
 BATCH_SIZE = 256
+SEEDS = 1  # a seed of all recipes takes hours on a CPU
 
 
 def study(options: Options) -> Study:
     sets = cifar10.load(options.data, _datasets(options), seed=options.seed)
     train = next(s for s in sets if s.role == "train")
-    folder = options.folder / "checkpoints"
-    models = tuple(
-        Trained(name, folder / name, CONFIG, train, MEAN, STD, options.seed, cifar10.SIZE) for name in RECIPES
-    )
-    return Study("cifar10", sets, models, **options.settings(BATCH_SIZE))
+    shared = {"config": CONFIG, "train": train, "mean": MEAN, "std": STD, "size": cifar10.SIZE}
+    models, replicates = trained(RECIPES.values(), options, SEEDS, **shared)
+    return Study("cifar10", sets, models, replicates=replicates, **options.settings(BATCH_SIZE))
 
 
 def _datasets(options: Options) -> tuple[str, ...] | None:

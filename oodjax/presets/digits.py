@@ -5,18 +5,17 @@ from __future__ import annotations
 from oodjax.data import digits
 from oodjax.models import ResNetConfig
 from oodjax.presets import Options
-from oodjax.presets.models import Trained
+from oodjax.presets.replicates import trained
 from oodjax.study import Study
 from oodjax.training.recipes import RECIPES
 
+SEEDS = 5
 CONFIG = ResNetConfig.study(len(digits.CLASS_NAMES))
 
 
 def study(options: Options) -> Study:
     data = digits.load(options.seed)
-    models = tuple(
-        Trained(name, options.folder / "checkpoints" / name, CONFIG, data.train, data.mean, data.std, options.seed)
-        for name in RECIPES
-    )
+    shared = {"config": CONFIG, "train": data.train, "mean": data.mean, "std": data.std}
+    models, replicates = trained(RECIPES.values(), options, SEEDS, **shared)
     sets = (data.train, data.id_val, data.ood_val, data.id_test, *data.ood_tests)
-    return Study("digits", sets, models, **options.settings(batch_size=256))
+    return Study("digits", sets, models, replicates=replicates, **options.settings(batch_size=256))

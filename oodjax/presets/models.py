@@ -30,7 +30,7 @@ from oodjax.models.resnet import EXPANSION, abstract
 from oodjax.outputs import Head
 from oodjax.store import key_of
 from oodjax.study import StudyError
-from oodjax.training.recipes import RECIPES
+from oodjax.training.recipes import Recipe
 from oodjax.zoo.loading import read_manifest as read_converted
 
 TRAINING_CODE = ("data/loader.py", "models/resnet.py", "models/normalize.py", "training")
@@ -41,7 +41,8 @@ class Trained:
     """A recipe's network, trained in the run on the study's training set.
 
     Attributes:
-      name: of the recipe.
+      name: of the tables' rows.
+      recipe: how it is trained.
       folder: of the checkpoint.
       config: the architecture.
       train: the training set; its images are held in memory while it trains.
@@ -52,6 +53,7 @@ class Trained:
     """
 
     name: str
+    recipe: Recipe
     folder: Path
     config: ResNetConfig
     train: ImageSet
@@ -63,13 +65,13 @@ class Trained:
 
     @property
     def category(self) -> str:
-        return RECIPES[self.name].category
+        return self.recipe.category
 
     @cached_property
     def _key(self) -> str:
         """Of everything that decides the weights."""
         return key_of(
-            recipe=RECIPES[self.name].describe(),
+            recipe=self.recipe.describe(),
             config=repr(self.config),
             data=self.train.sha256,
             seed=self.seed,
@@ -113,15 +115,14 @@ class Trained:
             refuse_foreign(self.folder)
         except CheckpointError as error:
             raise StudyError(str(error)) from error
-        recipe = RECIPES[self.name]
         images = in_memory(self.train, Geometry(self.size, self.size))
         try:
-            state = train(recipe, self.config, images, self.train.labels, self.mean, self.std, self.seed)
+            state = train(self.recipe, self.config, images, self.train.labels, self.mean, self.std, self.seed)
         except ValueError as error:
             raise StudyError(f"model {self.name}: {error}; --models with the others' names leaves it out") from error
         trained = initialize(self.config, self.seed)
         nnx.update(trained, state)
-        save(self.folder, trained, key=self._key, recipe=recipe.describe(), seed=self.seed)
+        save(self.folder, trained, key=self._key, recipe=self.recipe.describe(), seed=self.seed)
 
     def load(self, precision: str) -> Network:
         model = load_checkpoint(self.folder, precision)
