@@ -112,7 +112,7 @@ def imitate(images: np.ndarray, labels: np.ndarray, seed: int = 0) -> tuple[Imag
         kind, function = (_OF_ONE | _OF_SEVERAL)[name]
         rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
         chosen = np.resize(rng.permutation(len(images)), PER_TRANSFORM)
-        inputs = (images[i] if name in _OF_ONE else images[_group(rng, i, labels)] for i in chosen)
+        inputs = (images[i] if name in _OF_ONE else images[_group(rng, int(i), labels)] for i in chosen)
         made.append(_set(name, kind, np.stack([_pixels(function(rng, given)) for given in inputs])))
     return (*families, *made)
 
