@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,14 +19,14 @@ from benchmarks import extraction, fitting, reading, scoring, verdict
 PARTS = ("extraction", "odin", "scoring", "reading", "fitting", "verdict")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--batch", type=int, default=None, help="images a step (32 on a CPU, 512 elsewhere)")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--samples", type=int, default=10_000, help="cached outputs that scoring sees")
     parser.add_argument("--out", type=Path, default=None, help="JSON file (printed as well)")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     on_cpu = jax.default_backend() == "cpu"
     batch = options.batch or (32 if on_cpu else 512)
     precisions = ("float32",) if on_cpu else ("float32", "bfloat16")
