@@ -113,6 +113,15 @@ def add_plugins(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_model_options(parser: argparse.ArgumentParser, batch_size: int = 64) -> None:
+    """The options of every command that opens a model."""
+    add = parser.add_argument
+    add("--model", required=True, metavar="MODEL", help="a converted checkpoint, or module:function")
+    add("--precision", default="float32", help="of a checkpoint's forward pass: float32 or bfloat16")
+    add("--batch-size", type=int, default=batch_size, help="images a step")
+    add("--seed", type=int, default=0, help="of pseudo-random choices")
+
+
 def split_names(given: Sequence[str]) -> list[str]:
     """Names separated by spaces or commas, or both; the commas between round brackets are a name's own."""
     return [name for text in given for name in re.findall(r"(?:[^,(]|\([^)]*\)?)+", text)]

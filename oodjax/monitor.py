@@ -92,7 +92,7 @@ class Monitor:
     @property
     def arrays(self) -> Any:
         """What the program takes beside images: weights, normalisation, ODIN's point, detector."""
-        detector, axes = _at_one_point(on_one_device(self.detector))
+        detector, axes = at_one_point(on_one_device(self.detector))
         return self.network.state, pixels_of(self.network), odin_axes(axes), detector
 
     def __call__(self, images: Any) -> Verdict:
@@ -153,10 +153,15 @@ def _check(network: Any, detector: Any) -> None:
             raise ValueError(
                 f"Monitor: {detector.name} was fitted to {field} of width {width[0]}, the network has {own[field]}"
             )
+    check_maps(network, detector)
+
+
+def check_maps(network: Network, detector: Detector) -> None:
+    """Raises a ValueError where a detector reads maps that the network has not."""
     maps = [name for name in ("gram", "layer_means") if name in detector.needs]
     if maps and not network.has_maps:
         raise ValueError(
-            f"Monitor: {detector.name} reads {maps[0]}, which needs maps of intermediate layers: the network's "
+            f"{detector.name} reads {maps[0]}, which needs maps of intermediate layers: the network's "
             "function must return (logits, features, maps)"
         )
 
@@ -171,7 +176,7 @@ def on_one_device(detector: Detector) -> Detector:
     return dataclasses.replace(detector, params=plain)
 
 
-def _at_one_point(detector: Detector) -> tuple[Detector, Any]:
+def at_one_point(detector: Detector) -> tuple[Detector, Any]:
     """The detector over the one point of ODIN's axes that it reads, and those axes."""
     options = detector.options
     if detector.name != "odin":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from oodjax.command_line import UsageError
+from oodjax.command_line import add_model_options as add_model_options
 from oodjax.data.arrays import Subset
 from oodjax.data.contract import Source
 from oodjax.data.sources import source_of
@@ -95,12 +95,3 @@ def hold_out(source: Source, share: float, seed: int) -> tuple[Source, Source]:
     held = np.zeros(len(source), bool)
     held[order[np.diff(steps) > 0]] = True
     return Subset(source, np.flatnonzero(~held)), Subset(source, np.flatnonzero(held))
-
-
-def add_model_options(parser: argparse.ArgumentParser, batch_size: int = 64) -> None:
-    """The options of every command that opens a model."""
-    add = parser.add_argument
-    add("--model", required=True, metavar="MODEL", help="a converted checkpoint, or module:function")
-    add("--precision", default="float32", help="of a checkpoint's forward pass: float32 or bfloat16")
-    add("--batch-size", type=int, default=batch_size, help="images a step")
-    add("--seed", type=int, default=0, help="of pseudo-random choices")

@@ -31,10 +31,18 @@ from oodjax.outputs import Head
 SCHEMA = 1
 ARCHITECTURES: dict[str, tuple[type, type]] = {"resnet": (ResNetConfig, ResNet), "vit": (ViTConfig, ViT)}
 CALIBRATION = "calibration"
+OWN = "function"  # in an architecture's place: a network that is not kept, but given again where it is loaded
+HEAD_TOLERANCE = 1e-4  # of the largest weight: what another device's rounding makes of a head that is computed
+
+
+class NetworkNeeded(CheckpointError):
+    """A monitor's network is a function of the user's own, which was not kept and must be given again."""
 
 
 def save(folder: str | Path, thing: Detector | Monitor) -> None:
     """Keeps a fitted detector, or a monitor with its network's weights, for `load` in any process.
+
+    Of a network that is no ResNet or ViT of `oodjax.models` the head alone is kept, to know it again by.
 
     Nothing in the folder is code: arrays as Orbax writes them, and a manifest with the detector's name, options and
     threshold, the images' preparation, the versions, and sha256 of all of it. A bank that is shared out over devices or
@@ -46,8 +54,7 @@ def save(folder: str | Path, thing: Detector | Monitor) -> None:
 
     Raises:
       TypeError: something else; arrays in a pytree other than dict, list, tuple and `Head`.
-      ValueError: not fitted; a monitor of a network that is no ResNet or ViT of `oodjax.models`; a folder with anything
-        else in it, of which nothing is touched.
+      ValueError: not fitted; a folder with anything else in it, of which nothing is touched.
       OSError: the folder cannot be written.
     """
     arrays: dict[str, np.ndarray] = {}
@@ -71,24 +78,36 @@ def save(folder: str | Path, thing: Detector | Monitor) -> None:
     checkpoint.save_arrays(Path(folder), filled, first, facts)
 
 
-def load(folder: str | Path) -> Any:
+def load(folder: str | Path, network: Network | None = None) -> Any:
     """The `Detector` or `Monitor` that `save` kept.
 
     On the same kind of device, with the same versions, it scores bit for bit as before.
 
+    Args:
+      folder: what `save` wrote.
+      network: of a monitor whose network is a function of your own, that network.
+
     Raises:
       CheckpointError: a ValueError that says what does not fit: nothing of `save` is there, the schema is of a later
-        version, the manifest was changed, an array is damaged, missing, left over or of another shape, or the detector
-        is none that is registered.
+        version, the manifest was changed, an array is damaged, missing, left over or of another shape, the detector
+        is none that is registered, or `network` is missing, of no use or another than the monitor's.
     """
     folder = Path(folder)
     manifest = _read_manifest(folder)
     arrays = checkpoint.read_arrays(folder, manifest)
     _check_arrays(folder, manifest["arrays"], arrays)
     detector = _detector(folder, manifest["detector"], arrays)
+    facts = manifest.get("network", {})
+    if network is not None and facts.get("architecture") != OWN:
+        held = "a detector alone" if manifest["saved"]["kind"] == "detector" else "its network"
+        raise CheckpointError(f"{folder} holds {held}: load it without a network")
     if manifest["saved"]["kind"] == "detector":
         return detector
-    return Monitor(_network(folder, manifest["network"], arrays), detector, manifest["batch_size"])
+    if facts["architecture"] == OWN:
+        found = _own_network(folder, facts, arrays, network)
+    else:
+        found = _network(folder, facts, arrays)
+    return Monitor(found, detector, manifest["batch_size"])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -218,11 +237,12 @@ def _rows(bank: ShardedBank | StreamedBank) -> np.ndarray:
 def _network_facts(network: Network, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     model = network.module
     found = [name for name, (_, kind) in ARCHITECTURES.items() if type(model) is kind]
+    given = {name: getattr(network, name) for name in ("resize", "crop", "fingerprint", "has_maps")}
+    given["manifest"] = dict(network.manifest)
     if not found:
-        raise ValueError(
-            "save: a monitor's network travels only where it is a ResNet or ViT of oodjax.models: save the detector "
-            "alone, oodjax.save(folder, monitor.detector), and make the monitor anew with Monitor(network, detector)"
-        )
+        parts = {"kernel": network.head.kernel, "bias": network.head.bias}
+        arrays.update({f"network/head/{name}": np.asarray(part) for name, part in parts.items()})
+        return {"architecture": OWN, **given}
     arrays.update({f"network/{name}": array for name, array in checkpoint.flat_arrays(network.state).items()})
     pixels = {
         name: None if v is None else [float(x) for x in v]
@@ -234,12 +254,31 @@ def _network_facts(network: Network, arrays: dict[str, np.ndarray]) -> dict[str,
         "config": dataclasses.asdict(model.config),
         "dtype": model.dtype,
         **pixels,
-        "resize": network.resize,
-        "crop": network.crop,
-        "fingerprint": network.fingerprint,
-        "has_maps": network.has_maps,
-        "manifest": dict(network.manifest),
+        **given,
     }
+
+
+def _own_network(
+    folder: Path, facts: dict[str, Any], arrays: dict[str, np.ndarray], network: Network | None
+) -> Network:
+    """The user's network with what was known of it when it was saved, if its head and images are those of then."""
+    if network is None:
+        raise NetworkNeeded(
+            f"{folder}: its network is a function of your own, which is not kept: give it again, "
+            "oodjax.load(folder, network)"
+        )
+    if not isinstance(network, Network):
+        raise TypeError(f"load takes an oodjax.Network beside the folder, got {describe(network)}")
+    for name in ("resize", "crop"):
+        if getattr(network, name) != facts[name]:
+            raise CheckpointError(
+                f"{folder} was made for a network of {name} {facts[name]}, this one has {getattr(network, name)}"
+            )
+    for name in ("kernel", "bias"):
+        was, now = arrays[f"network/head/{name}"], np.asarray(getattr(network.head, name))
+        if was.shape != now.shape or np.abs(was - now).max() > HEAD_TOLERANCE * np.abs(was).max():
+            raise CheckpointError(f"{folder} was made for a network with another head: its {name} differs")
+    return dataclasses.replace(network, manifest={**network.manifest, **facts["manifest"]})
 
 
 def _network(folder: Path, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> Network:

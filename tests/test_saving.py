@@ -232,18 +232,42 @@ def test_a_network_s_checkpoint_is_told_apart(tmp_path):
         oodjax.load(tmp_path / "network")
 
 
-def test_what_cannot_be_kept_is_said_in_a_sentence(tmp_path):
-    kernel = np.ones((48, 4), np.float32)
-    head = (kernel, np.zeros(4, np.float32))
+def own_network(scale: float = 1.0, **settings) -> Network:
+    kernel = np.full((48, 4), scale, np.float32)
 
     def run(images):
         features = images.reshape(images.shape[0], -1).astype(jnp.float32)
         return jnp.matmul(features, kernel, precision="highest"), features
 
-    own = Network.from_function(run, head, resize=None, crop=4)
-    monitor = oodjax.Monitor(own, detectors.create("mls").calibrate(oodjax.extract(own, monitors.KNOWN[:, :4, :4])))
-    with pytest.raises(ValueError, match=r"save the detector alone, oodjax.save\(folder, monitor.detector\)"):
-        oodjax.save(tmp_path / "to", monitor)
+    return Network.from_function(run, (kernel, np.zeros(4, np.float32)), **{"resize": None, "crop": 4, **settings})
+
+
+def test_a_function_of_your_own_is_given_again(tmp_path):
+    images, own = monitors.KNOWN[:, :4, :4], own_network()
+    own = dataclasses.replace(own, manifest={"class_names": list("abcd")})
+    monitor = oodjax.Monitor(own, detectors.create("mls").calibrate(oodjax.extract(own, images)), batch_size=8)
+    oodjax.save(tmp_path / "to", monitor)
+    again = oodjax.load(tmp_path / "to", own_network())
+    assert again.batch_size == 8 and again.network.class_names == ("a", "b", "c", "d")
+    for mine, theirs in zip(again(images), monitor(images), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    with pytest.raises(saving.NetworkNeeded, match=r"a function of your own, .* give it again, oodjax.load\(folder, n"):
+        oodjax.load(tmp_path / "to")
+    oodjax.load(tmp_path / "to", own_network(1 + 1e-6))  # another device's rounding
+    others = {"another head: its kernel differs": own_network(1.01), "crop 4, this one has 2": None}
+    others["crop 4, this one has 2"] = dataclasses.replace(own, crop=2)
+    others["resize None, this one has 8"] = own_network(resize=8)
+    for said, other in others.items():
+        with pytest.raises(CheckpointError, match=said):
+            oodjax.load(tmp_path / "to", other)
+    with pytest.raises(TypeError, match="load takes an oodjax.Network beside the folder, got a dict"):
+        oodjax.load(tmp_path / "to", {})
+    oodjax.save(tmp_path / "alone", monitor.detector)
+    with pytest.raises(CheckpointError, match="alone holds a detector alone: load it without a network"):
+        oodjax.load(tmp_path / "alone", own)
+
+
+def test_what_cannot_be_kept_is_said_in_a_sentence(tmp_path):
     with pytest.raises(ValueError, match="mds is not fitted"):
         oodjax.save(tmp_path / "to", detectors.create("mds"))
     with pytest.raises(TypeError, match="save takes a fitted detector or an oodjax.Monitor, got a dict"):

@@ -90,7 +90,7 @@ class Files(Opens):
         folder = Path(folder)
         if not os.path.isdir(folder):
             raise DataError(f"no such folder: {folder}")
-        found = sorted(_image_files(folder))
+        found = sorted(image_files(folder))
         if not found:
             raise DataError(f"{folder} holds no images (looked for files ending in {', '.join(SUFFIXES)})")
         tops = [path.partition("/")[0] if "/" in path else "" for path in found]
@@ -208,7 +208,7 @@ def _check_classes(folder: Path, loose: str | None, classes: Sequence[str], know
         raise DataError(f"{folder} holds a class folder without images: {empty[0]}")
 
 
-def _image_files(folder: Path) -> Iterator[str]:
+def image_files(folder: Path) -> Iterator[str]:
     def refuse(error: OSError) -> None:
         raise DataError(f"cannot list {error.filename}: {error.strerror}") from None
 

@@ -254,7 +254,7 @@ class Detector:
           ValueError: what `score` raises; too few samples for `tpr`; samples with the label -1; NaN or infinite scores.
         """
         scores = self.score(id_outputs)
-        return dataclasses.replace(self, reference=reference(scores, id_outputs, tpr, self.name))
+        return dataclasses.replace(self, reference=reference(scores, id_outputs.labels, tpr, self.name))
 
     @property
     def calibration(self) -> Calibration:

@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from oodjax.arrays import describe, is_number
-from oodjax.outputs import Outputs
 
 CONFIDENCE = 0.95
 
@@ -82,25 +81,35 @@ def order(n: int, tpr: float) -> int:
     return int((n + 1) * (1 - Fraction(repr(tpr))))
 
 
-def reference(scores: Float[jax.Array, " n"], outputs: Outputs, tpr: Any, who: str) -> Reference:
-    """The scores of `outputs` as a reference.
-
-    Raises:
-      ValueError: a `tpr` that is no share, or more than so many samples can promise; OOD samples; NaN or infinite
-        scores.
-    """
+def check_promise(n: int, tpr: Any, who: str) -> None:
+    """Raises a ValueError for a `tpr` that is no share, or more than n samples can promise."""
     if not is_number(tpr) or not 0 < tpr < 1:
         raise ValueError(f"{who}: tpr must be a number between 0 and 1, such as 0.95, got {describe(tpr)}")
-    tpr, values = float(tpr), np.asarray(scores)
-    if outputs.labels is not None and (ood := int((np.asarray(outputs.labels) < 0).sum())):
+    if order(n, float(tpr)) < 1:
+        least = int(-(-1 // (1 - Fraction(repr(float(tpr)))))) - 1
+        raise ValueError(
+            f"{who}: {n} samples are too few to promise a tpr of {tpr:g}: give at least {least}, or lower it"
+        )
+
+
+def reference(scores: Any, labels: Any, tpr: Any, who: str) -> Reference:
+    """Scores (n,) as a reference.
+
+    Args:
+      scores: of in-distribution samples.
+      labels: (n,) their classes, where they are known.
+      tpr: the share to accept.
+      who: begins the message of what is wrong.
+
+    Raises:
+      ValueError: what `check_promise` raises; OOD samples; NaN or infinite scores.
+    """
+    values = np.asarray(scores)
+    if labels is not None and (ood := int((np.asarray(labels) < 0).sum())):
         raise ValueError(
             f"{who}: calibrate takes in-distribution samples, got {ood} with the label -1: leave those out"
         )
     if bad := int((~np.isfinite(values)).sum()):
         raise ValueError(f"{who}: {bad} of the {len(values)} calibration scores are NaN or infinite")
-    if order(len(values), tpr) < 1:
-        least = int(-(-1 // (1 - Fraction(repr(tpr))))) - 1
-        raise ValueError(
-            f"{who}: {len(values)} samples are too few to promise a tpr of {tpr:g}: give at least {least}, or lower it"
-        )
-    return Reference(jnp.asarray(np.sort(values)), tpr)
+    check_promise(len(values), tpr, who)
+    return Reference(jnp.asarray(np.sort(values)), float(tpr))

@@ -67,6 +67,11 @@ class Network:
         own = getattr(getattr(self.module, "config", None), "image_size", None)
         return self.crop if own is None else own
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What each class is called; empty where the manifest does not say."""
+        return tuple(self.manifest.get("class_names", ()))
+
     @cached_property
     def module(self) -> Any:
         """The nnx module that maps normalised images to `ModelOutput`; None for a function."""
