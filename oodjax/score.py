@@ -15,6 +15,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oodjax.command_line import Parser, UsageError, add_plugins, check_devices, execute, one_line
@@ -134,7 +135,7 @@ def _paths(given: Sequence[str]) -> Iterator[str]:
             found = (line.rstrip("\r\n") for line in sys.stdin)
             below = [path for path in found if path]
         elif os.path.isdir(text):
-            below = [os.path.join(text, path) for path in sorted(image_files(text))]
+            below = [os.path.join(text, path) for path in sorted(image_files(Path(text)))]
             if not below:
                 raise UsageError(f"{text} holds no images")
         else:

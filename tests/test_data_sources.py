@@ -378,6 +378,7 @@ def test_a_data_set_that_takes_tensorflow_to_prepare_says_so(prepared):
 def test_tfds_without_labels_is_the_same_images(prepared):
     source = Tfds("oodjax_pictures", "test", prepared)
     bare = unlabelled(source)
+    assert source.class_names == ("0", "1", "2", "3") and bare.class_names == ()
     assert bare.labels.tolist() == [-1] * 7 and bare.fingerprint != source.fingerprint
     assert all(pixels(bare, i).tobytes() == pixels(source, i).tobytes() for i in range(7))
     assert list(bare.identities(content=True)) == list(source.identities(content=True))

@@ -72,7 +72,8 @@ class Tfds(Opens):
         """What each label stands for; empty where there are no labels."""
         import tensorflow_datasets as tfds
 
-        label = self._source.dataset_info.features.get("label") if self.labelled else None
+        features = self._source.dataset_info.features
+        label = features["label"] if self.labelled and "label" in features else None
         return tuple(label.names) if isinstance(label, tfds.features.ClassLabel) else ()
 
     @cached_property
