@@ -133,17 +133,17 @@ def test_features_that_differ_by_rounding_do_not_vary(dtype, noise):
 
 
 def test_the_verdict_on_a_perfect_fit_says_so():
-    names = {0: "baseline", 1: "a", 2: "b"}
-    table = additive().assign(model=lambda t: t["model"].map(names), ood_category="near")
+    names = {0: "baseline", 1: "a", 2: "b", 3: "c", 4: "d"}
+    table = additive(models=5).assign(model=lambda t: t["model"].map(names), ood_category="near")
     models = pd.DataFrame(
-        {"model": names.values(), "category": "baseline", "accuracy": [0.7, 0.8, 0.9], "ece": [0.1, 0.2, 0.3]}
+        {"model": names.values(), "category": "baseline", "accuracy": [0.7, 0.8, 0.9, 0.6, 0.75], "ece": 0.1}
     )
     text = analysis.does_accuracy_predict(table, models)[3].text
     assert text == (
-        "Which interaction is strongest cannot be said: no interaction is left of auroc, and no residual to test it "
+        "Which interaction is largest cannot be said: no interaction is left of auroc, and no residual to test it "
         "against."
     )
     table["auroc"] += table["model"].eq("a") * table["detector"] ** 2
     text = analysis.does_accuracy_predict(table, models)[3].text
     assert text.startswith("The largest interaction is model:detector, with ")
-    assert text.endswith("% of the variance of auroc; with replicates that do not differ it cannot be tested.")
+    assert text.endswith("40 rows; with replicates that do not differ it cannot be told from noise.")

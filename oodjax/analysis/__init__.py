@@ -3,6 +3,8 @@
 from oodjax.analysis.anova import FACTORS as FACTORS
 from oodjax.analysis.anova import anova as anova
 from oodjax.analysis.anova import leave_one_category_out as leave_one_category_out
+from oodjax.analysis.answer import Answer as Answer
+from oodjax.analysis.answer import answer as answer
 from oodjax.analysis.association import ClusterCorrelation as ClusterCorrelation
 from oodjax.analysis.association import correlation_interval as correlation_interval
 from oodjax.analysis.correlation import Correlation as Correlation
@@ -30,6 +32,6 @@ from oodjax.analysis.resampling import permutation_p as permutation_p
 from oodjax.analysis.seeds import difference as difference
 from oodjax.analysis.seeds import differences as differences
 from oodjax.analysis.shares import share_intervals as share_intervals
+from oodjax.analysis.statement import Statement as Statement
 from oodjax.analysis.table import join_models as join_models
-from oodjax.analysis.verdict import Statement as Statement
 from oodjax.analysis.verdict import does_accuracy_predict as does_accuracy_predict

@@ -13,7 +13,8 @@ from oodjax.analysis.clusters import cluster_column, counted
 from oodjax.analysis.resampling import FEWEST, check_level
 from oodjax.analysis.table import numbers_of, require_columns
 
-_GROUPS = 20  # beyond it models are left out several at a time, which costs little precision and no time
+# beyond it models are left out several at a time, which costs little precision; without a closed form each takes longer
+_GROUPS = {"proportional": 20, "unbalanced": 10}
 
 
 def share_intervals(
@@ -42,8 +43,8 @@ def share_intervals(
       Columns `term, share, low, high, effect, effect_low, effect_high`. Effects are NaN without replicates, limits with
       fewer than 5 models, and the limits of the models' own effect: few models tell little of their variance.
       `attrs["unit"]` says what was left out, `attrs["note"]` is that of `anova`, and `attrs["rows"]` the number of rows
-      used. `attrs["gap"]` is `(estimate, low, high)` of the largest interaction's effect minus the next one's, its share
-      minus the next one's without replicates; NaN with fewer than two.
+      used. `attrs["gap"]` is `(estimate, low, high)` of the largest interaction's effect minus the next one's, or of
+      their shares without replicates; NaN with fewer than two interactions.
     """
     level = check_level(level)
     require_columns(table, [response, *factors])
@@ -56,7 +57,7 @@ def share_intervals(
     estimate = _both(whole)
     top = _largest_interactions(whole, estimate)
     if n >= FEWEST:
-        groups = min(n, _GROUPS)
+        groups = min(n, _GROUPS[whole.attrs["design"]])
         left = [rows[codes % groups != g] for g in range(groups)]
         parts = np.array([_both(anova(part, response, factors, sums_of_squares)) for part in left])
     else:

@@ -5,13 +5,14 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import scipy.linalg
 import scipy.sparse
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Term = tuple[int, ...]
 
-_SINGULAR = 1e-10  # of the largest eigenvalue; those of indicator columns are 0 or of the order of cell sizes
+_SINGULAR = 1e-10  # of the largest pivot; those of indicator columns are 0 or of the order of cell sizes
 
 
 def type_2(means: Array, counts: Array, terms: Sequence[Term]) -> list[tuple[float, int]]:
@@ -70,18 +71,19 @@ def _fit(values: Array, weights: Array, margins: Sequence[Term]) -> tuple[float,
         """The largest margin is eliminated group by group; what is left to solve is small."""
         return columns - (summed @ columns / size[:, None])[first]
 
-    residual = centre(y[:, None])
+    scaled = np.sqrt(w)[:, None] * centre(y[:, None])
     rank = len(size)
     if rest:
         design = np.sqrt(w)[:, None] * centre(np.hstack([_indicators(g) for g in rest]))
-        values_, vectors = np.linalg.eigh(design.T @ design)
-        kept = values_ > _SINGULAR * max(float(values_[-1]), 1.0)
-        basis = design @ (vectors[:, kept] / np.sqrt(values_[kept]))
-        scaled = np.sqrt(w)[:, None] * residual
+        gram = design.T @ design
+        tolerance = _SINGULAR * max(float(gram.diagonal().max()), 1.0)
+        factor, pivots, independent, _ = scipy.linalg.lapack.dpstrf(gram, tol=tolerance, lower=1)
+        design = design[:, pivots[:independent] - 1]
+        triangle = factor[:independent, :independent], True
         for _ in range(2):  # the second takes off what rounding of the first has left
-            scaled = scaled - basis @ (basis.T @ scaled)
-        return float(np.sum(scaled**2)), rank + int(kept.sum())
-    return float(np.sum(w[:, None] * residual**2)), rank
+            scaled = scaled - design @ scipy.linalg.cho_solve(triangle, design.T @ scaled)
+        rank += int(independent)
+    return float(np.sum(scaled**2)), rank
 
 
 def _groups(cells: NDArray[np.int64], margin: Term, shape: tuple[int, ...]) -> NDArray[np.int64]:

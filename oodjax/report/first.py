@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from oodjax.analysis import Statement, does_accuracy_predict
+import pandas as pd
+
+from oodjax.analysis import Statement, answer, does_accuracy_predict
 from oodjax.report.data import CannotSay, Results, join
 from oodjax.report.figures_tests import term_name
 from oodjax.report.forms import form_of
@@ -28,10 +30,13 @@ class First(NamedTuple):
     unknown: list[str]
 
 
-def first_screen(study: Results, verdict: list[Statement]) -> First:
-    form = form_of(study)
-    lines = [s.text for s in verdict]
-    return First(_QUESTIONS[form], lines[0], "", lines[4:6], study.notes or ["Nothing is missing from these tables."])
+def first_screen(study: Results) -> First:
+    question = _QUESTIONS[form_of(study)]
+    try:
+        found = answer(*_asked(study), study.baseline, "AUROC", term_name)
+    except CannotSay as error:
+        return First(question, f"Nothing can be said: {error}.", "", [], study.notes)
+    return First(question, found.sentence, "", found.advice, [*found.unknown, *study.notes])
 
 
 def one_model(leaders: Leaders) -> First:
@@ -62,11 +67,17 @@ def one_model(leaders: Leaders) -> First:
 def verdict(study: Results) -> list[Statement]:
     """The plain-language answers, numbers in percent."""
     try:
-        rows = study.complete("auroc").rename(columns={"auroc": "AUROC"})
+        return does_accuracy_predict(*_asked(study), study.baseline, "AUROC", term_name)
     except CannotSay as error:
         return [Statement(f"Nothing can be said: {error}.", "Other data may answer it.")]
-    facts = study.facts[study.facts["model"].isin(rows["model"])]
-    return does_accuracy_predict(rows, facts, study.baseline, "AUROC", term_name)
+
+
+def _asked(study: Results) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows with an AUROC, missing cells being adjusted for, and the facts of their models."""
+    if study.results["auroc"].isna().all():
+        raise CannotSay("auroc is NaN in every row")
+    rows = study.results[study.results["auroc"].notna()].rename(columns={"auroc": "AUROC"})
+    return rows, study.facts[study.facts["model"].isin(rows["model"])]
 
 
 def scope(study: Results) -> str:

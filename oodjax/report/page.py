@@ -132,7 +132,7 @@ def _render(study: Results, shown: list[Shown], views: list[tables.View], absent
     return render(
         "page.html",
         study=study,
-        answer=one_model(leaders[0]) if form == "one" and leaders else first_screen(study, statements),
+        answer=one_model(leaders[0]) if form == "one" and leaders else first_screen(study),
         scope=scope(study),
         picture=next((f for f in shown if f.key == top), None),
         heat=heat_tables(study),
