@@ -1,19 +1,36 @@
 """The later detectors once more, as plain float64 NumPy with a loop over samples, each from its paper's equation.
 
 Nothing here shares code or algebra with the package. `ORACLES[name](problem, **options)` returns the scores of
-`problem.test`; pieces such as a softmax are those of the study's oracles.
+`problem.test`; pieces such as a softmax are those of the study's oracles. A detector's function stands under its name;
+`OPTIONS[name]` are those that it is compared at, which `@oracle` names.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal, localcontext
+from typing import Any
 
 import numpy as np
 from oracles import CUTOFF, each, f64, head_of, lse, predictions, softmax, unit
 from scipy.optimize import minimize
 from scipy.stats import multivariate_normal
 
+ORACLES: dict[str, Callable] = {}
+OPTIONS: dict[str, list[dict[str, Any]]] = {}
 
+
+def oracle(*options: dict[str, Any]) -> Callable:
+    """Makes a function the oracle of the detector of its name, compared at these options, or at none."""
+
+    def keep(function: Callable) -> Callable:
+        ORACLES[function.__name__], OPTIONS[function.__name__] = function, list(options) or [{}]
+        return function
+
+    return keep
+
+
+@oracle()
 def entropy(p):
     """-log(H / log K) in decimals, as many as 1 - p of a sample needs."""
     scores = []
@@ -47,6 +64,7 @@ def weibull_of(tail) -> tuple[float, float]:
     return shape, float(np.exp(found.x[1] / shape) * np.mean(tail))
 
 
+@oracle(*({"alpha": a, "tail": t} for a, t in ((1, 20), (3, 5), (3, 20), (10, 20))))
 def openmax(p, alpha=10, tail=20):
     z, y, predicted = f64(p.train.logits), np.asarray(p.train.labels), predictions(p.train)
     classes = z.shape[1]
@@ -73,6 +91,7 @@ def openmax(p, alpha=10, tail=20):
 # Feature
 
 
+@oracle(*({"dim": d} for d in (0, 6, 12, 23)))
 def residual(p, dim=12):
     kernel, bias = head_of(p)
     origin = np.linalg.lstsq(kernel.T, -bias, rcond=None)[0]
@@ -87,6 +106,7 @@ def gaussians_of(h, y, classes):
     return [np.mean(y == c) for c in range(classes)], means, within
 
 
+@oracle()
 def gmm(p):
     """SciPy's densities, less that of a Gaussian at its own mean."""
     shares, means, within = gaussians_of(f64(p.train.features), np.asarray(p.train.labels), len(p.head.bias))
@@ -98,6 +118,7 @@ def gmm(p):
     ]
 
 
+@oracle({"relative": False}, {"relative": True})
 def mdspp(p, relative=False):
     h, y = np.stack([unit(x) for x in f64(p.train.features)]), np.asarray(p.train.labels)
     _, means, within = gaussians_of(h, y, len(p.head.bias))
@@ -115,6 +136,7 @@ def mdspp(p, relative=False):
 # Hybrid
 
 
+@oracle(*({"dim": d, "max_logit": m} for d, m in ((1, False), (5, False), (23, False), (5, True))))
 def neco(p, dim=5, max_logit=False):
     h = f64(p.train.features)
     mean, deviation = h.mean(axis=0), h.std(axis=0)
@@ -128,6 +150,7 @@ def neco(p, dim=5, max_logit=False):
     return scores
 
 
+@oracle(*({"alpha": a} for a in (0, 1e-4, 1e-3, 1e-2, 0.1)))
 def nci(p, alpha=1e-4):
     kernel, _ = head_of(p)
     mean = f64(p.train.features).mean(axis=0)
@@ -137,12 +160,14 @@ def nci(p, alpha=1e-4):
     ]
 
 
+@oracle(*({"low": a, "high": b} for a, b in ((0, 100), (15, 85), (60, 95), (80, 99))))
 def vra(p, low=10, high=90):
     kernel, bias = head_of(p)
     least, most = np.percentile(f64(p.train.features), [low, high])
     return [lse([0 if a < least else min(a, most) for a in x] @ kernel + bias) for x in f64(p.test.features)]
 
 
+@oracle(*({"percentile": q} for q in (0, 65, 80, 95)))
 def lts(p, percentile=95):
     scores = []
     for x, z in each(p.test.features, p.test.logits):
@@ -152,6 +177,7 @@ def lts(p, percentile=95):
     return scores
 
 
+@oracle({"decoupled": True}, {"decoupled": False})
 def cadref(p, decoupled=True):
     kernel, _ = head_of(p)
     h, predicted = f64(p.train.features), predictions(p.train)
@@ -170,6 +196,7 @@ def cadref(p, decoupled=True):
     return scores
 
 
+@oracle(*({"power": q, "fraction": f} for q, f in ((1, 1.0), (1, 0.25), (2, 1.0), (8, 1.0))))
 def relation(p, chosen, power=1):
     bank = [(unit(x), softmax(z)) for x, z in each(p.train.features[chosen], p.train.logits[chosen])]
     scores = []
@@ -177,6 +204,3 @@ def relation(p, chosen, power=1):
         relations = np.array([max(0.0, unit(x) @ b) * (softmax(z) @ q) for b, q in bank])
         scores.append(np.mean(np.where(relations > 0.03, relations, 0.0) ** power))
     return scores
-
-
-ORACLES = {f.__name__: f for f in (entropy, openmax, residual, gmm, mdspp, neco, nci, vra, lts, cadref, relation)}

@@ -64,6 +64,9 @@ def test_a_registered_method_is_one_of_all(free):
         )
         expected = -scale * np.sqrt(((features - mean) ** 2).sum(axis=1))
         np.testing.assert_allclose(det.score(p.test), expected, rtol=1e-5)
+    register(dataclasses.replace(OWN, aliases=("distance to the mean",)), replace=True)
+    with pytest.raises(ValueError, match=r"Did you mean 'center'\?$"):
+        detectors.create("distance_to_mean")
     with pytest.raises(
         ValueError, match="unknown detector 'centre'; there are: msp, .*, center. Did you mean 'center'"
     ):
@@ -88,6 +91,11 @@ FAULTS = {
     "no method": (lambda: register("center"), TypeError, "takes a Method"),
     "no word": (lambda: register(dataclasses.replace(OWN, name="my center:1")), ValueError, "got 'my center:1'"),
     "no score": (lambda: register(dataclasses.replace(OWN, score=3)), TypeError, "score must be a function, got 3"),
+    "aliases": (
+        lambda: register(dataclasses.replace(OWN, aliases="middle")),
+        TypeError,
+        "aliases must be a tuple of texts, got",
+    ),
     "needs": (
         lambda: register(dataclasses.replace(OWN, needs=("maps",))),
         ValueError,

@@ -46,6 +46,7 @@ class Method:
       note: (stats, options as asked) -> what `resolve` chooses otherwise than the study would, and why, or None.
       cap: options with what `limit` objects to lowered to what the problem carries, where the method allows that.
       score_many: (list of (params, options), outputs) -> (n, points): shares work between the points of a grid.
+      aliases: other names that the field has for it, by which a mistaken name is recognised.
       version: by which kept scores are found; change it with the functions. None finds them by the functions' source.
     """
 
@@ -64,6 +65,7 @@ class Method:
     note: Callable[[TrainStatistics, dict], str | None] | None = None
     cap: Callable[[TrainStatistics, Options], dict] | None = None
     score_many: Callable[..., jax.Array] | None = None
+    aliases: tuple[str, ...] = ()
     version: str | None = None
 
 
@@ -96,6 +98,8 @@ def register(method: Method, *, replace: bool = False) -> Method:
     for part in ("score", *(p for p in ("fit", "check", "resolve") if getattr(method, p) is not None)):
         if not callable(getattr(method, part)):
             raise TypeError(f"{method.name}: {part} must be a function, got {describe(getattr(method, part))}")
+    if isinstance(method.aliases, str) or not all(isinstance(alias, str) for alias in method.aliases):
+        raise TypeError(f"{method.name}: aliases must be a tuple of texts, got {describe(method.aliases)}")
     known = {"needs": FIELDS, "reads": STATISTICS, "grid": tuple(method.options)}
     given = {"needs": method.needs, "reads": method.reads, "grid": [key for point in method.grid for key in point]}
     for what, names in given.items():

@@ -195,9 +195,21 @@ def gen_score_many(points: list, outputs: Outputs) -> Float[jax.Array, "n points
     return jnp.stack([-summed(o["gamma"], min(o["top_m"], classes)) for _, o in points], axis=-1)
 
 
-register(Method("msp", FAMILY, msp_score, reads=()))
-register(Method("mls", FAMILY, mls_score, reads=()))
-register(Method("ebo", FAMILY, ebo_score, reads=()))
+register(
+    Method(
+        "msp",
+        FAMILY,
+        msp_score,
+        reads=(),
+        aliases=("softmax", "max softmax", "maximum softmax probability", "baseline"),
+    )
+)
+register(
+    Method(
+        "mls", FAMILY, mls_score, reads=(), aliases=("maxlogit", "maxlogits", "maximum logit score", "max logit score")
+    )
+)
+register(Method("ebo", FAMILY, ebo_score, reads=(), aliases=("energy", "energy score", "energy based", "ebm")))
 register(
     Method(
         "odin",
@@ -210,8 +222,22 @@ register(
         grid=tuple({"temperature": t, "noise": e} for t, e in product(ODIN_TEMPERATURES, ODIN_NOISES)),
     )
 )
-register(Method("tempscale", FAMILY, tempscale_score, fit=tempscale_fit, reads=(), reads_validation=True))
-register(Method("klm", FAMILY, klm_score, fit=klm_fit, reads=("softmax_sums",)))
+register(
+    Method(
+        "tempscale",
+        FAMILY,
+        tempscale_score,
+        fit=tempscale_fit,
+        reads=(),
+        reads_validation=True,
+        aliases=("temperature scaling", "temp scaling", "temperature", "ts"),
+    )
+)
+register(
+    Method(
+        "klm", FAMILY, klm_score, fit=klm_fit, reads=("softmax_sums",), aliases=("kl matching", "kl", "kl divergence")
+    )
+)
 register(
     Method(
         "gen",
@@ -226,5 +252,6 @@ register(
         grid=tuple(
             {"gamma": g, "top_m": m} for g, m in product((0.01, 0.1, 0.5, 1, 2, 5, 10), (10, 50, 100, 200, 500, 1000))
         ),
+        aliases=("generalized entropy", "generalised entropy"),
     )
 )

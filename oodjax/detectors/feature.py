@@ -128,8 +128,28 @@ def she_score(params: dict, outputs: Outputs) -> Float[jax.Array, " n"]:
 
 
 _FEATURES, _MOMENTS = ("features",), ("label_sums", "second", "features")
-register(Method("mds", FAMILY, mds_score, needs=_FEATURES, fit=mds_fit, reads=_MOMENTS))
-register(Method("rmds", FAMILY, rmds_score, needs=_FEATURES, fit=rmds_fit, reads=_MOMENTS))
+register(
+    Method(
+        "mds",
+        FAMILY,
+        mds_score,
+        needs=_FEATURES,
+        fit=mds_fit,
+        reads=_MOMENTS,
+        aliases=("mahalanobis", "maha", "mahalanobis distance", "md"),
+    )
+)
+register(
+    Method(
+        "rmds",
+        FAMILY,
+        rmds_score,
+        needs=_FEATURES,
+        fit=rmds_fit,
+        reads=_MOMENTS,
+        aliases=("relative mahalanobis", "relative mahalanobis distance", "rmd", "rel maha"),
+    )
+)
 register(
     Method(
         "knn",
@@ -144,8 +164,17 @@ register(
         limit=knn_limit,
         score_many=knn_score_many,
         grid=tuple({"k": k} for k in (50, 100, 200, 500, 1000)),
+        aliases=("nearest neighbors", "nearest neighbours", "deep nearest neighbors", "nn"),
     )
 )
 register(
-    Method("she", FAMILY, she_score, needs=("logits", "features"), fit=she_fit, reads=("label_sums", "correct_sums"))
+    Method(
+        "she",
+        FAMILY,
+        she_score,
+        needs=("logits", "features"),
+        fit=she_fit,
+        reads=("label_sums", "correct_sums"),
+        aliases=("simplified hopfield energy", "hopfield"),
+    )
 )

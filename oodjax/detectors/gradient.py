@@ -23,4 +23,6 @@ def gradnorm_score(params: Any, outputs: Outputs) -> Float[jax.Array, " n"]:
     return jnp.abs(outputs.features).sum(axis=-1) * jnp.abs(excess).sum(axis=-1)
 
 
-register(Method("gradnorm", "gradient", gradnorm_score, needs=("logits", "features"), reads=()))
+register(
+    Method("gradnorm", "gradient", gradnorm_score, needs=("logits", "features"), reads=(), aliases=("gradient norm",))
+)

@@ -282,6 +282,7 @@ register(
         resolve=vim_resolve,
         limit=vim_limit,
         note=vim_note,
+        aliases=("virtual logit matching", "virtual logit"),
     )
 )
 register(
@@ -296,6 +297,7 @@ register(
         check=shaping_check("ash"),
         limit=shaping_limit,
         grid=_percentiles(*_SHAPING),
+        aliases=("activation shaping", "ash b", "ash s", "ash p"),
     )
 )
 register(
@@ -322,6 +324,7 @@ register(
         reads=("label_sums",),
         check=shaping_check("dice"),
         grid=_percentiles(10, 30, 50, 70, 90),
+        aliases=("directed sparsification",),
     )
 )
 register(
@@ -350,6 +353,7 @@ register(
         check=nnguide_check,
         resolve=nnguide_resolve,
         limit=nnguide_limit,
+        aliases=("nearest neighbor guidance", "nearest neighbour guidance"),
     )
 )
 register(
@@ -363,5 +367,6 @@ register(
         reads=("label_sums",),
         check=fdbd_check,
         grid=({"distance_as_normalizer": True}, {"distance_as_normalizer": False}),
+        aliases=("fast decision boundary", "decision boundary distance"),
     )
 )

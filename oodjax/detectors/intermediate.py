@@ -141,6 +141,7 @@ register(
         reads=("gram",),
         limit=gram_limit,
         options={"divide_by_confidence": True, "powers": tuple(range(1, 11))},
+        aliases=("gram matrices", "gram matrix"),
     )
 )
 register(
@@ -154,5 +155,6 @@ register(
         limit=ats_limit,
         reads=("layer_means",),
         options={"tail": "two-sided"},
+        aliases=("adaptive temperature scaling",),
     )
 )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,6 @@ import numpy as np
 
 from oodjax.arrays import describe
 from oodjax.detectors.base import METHODS, Method, names
-from oodjax.detectors.names import closest
 
 SHAPE = "NAME, NAME:OPTION=VALUE or NAME:OPTION=VALUE+OPTION=VALUE, for example vim:dim=512"
 _WORDS = {"true": True, "false": False, "none": None}
@@ -109,6 +109,18 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple, np.ndarray)) and np.ndim(value) > 0:
         return tuple(plain(v) for v in value)
     return value.item() if isinstance(value, (np.generic, np.ndarray)) else value
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The label that `name` most likely means: in another case or spelling, by another name, or misspelt."""
+    bare = {_bare(label): label for label in known}
+    bare |= {_bare(alias): n for n in bare.values() if n in METHODS for alias in METHODS[n].aliases}
+    found = difflib.get_close_matches(_bare(name), bare, n=1, cutoff=0.7)
+    return bare[found[0]] if found else None
+
+
+def _bare(name: str) -> str:
+    return re.sub("[^a-z0-9]", "", name.lower().replace("+", "plus"))
 
 
 def _method(text: Any) -> tuple[Method, str | None]:

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from oodjax._version import __version__
-from oodjax.detectors.labels import among
-from oodjax.detectors.names import closest
+from oodjax.detectors.labels import among, closest
 from oodjax.files import fingerprint, sha256, write_text, write_whole
 from oodjax.fingerprints import package_code
 from oodjax.listing import read_listing, staging

@@ -1,11 +1,5 @@
 """Post-hoc methods published beside or after the study's 21: by name like those, but not in the study's default.
 
-| family | methods |
-|---|---|
-| classification | entropy, openmax |
-| feature | residual, gmm, mdspp |
-| hybrid | neco, nci, vra, lts, cadref, relation |
-
 Each is written from its paper; its score function says where it departs from that. Left out, since what `Outputs`
 holds does not suffice or they are not post-hoc:
 

@@ -169,7 +169,11 @@ def openmax_score(params: dict, outputs: Outputs, alpha: int, tail: int) -> Floa
     return energy(kept) - given.sum(axis=-1)
 
 
-register(Method("entropy", FAMILY, entropy_score, reads=()))
+register(
+    Method(
+        "entropy", FAMILY, entropy_score, reads=(), aliases=("shannon entropy", "softmax entropy", "predictive entropy")
+    )
+)
 register(
     Method(
         "openmax",
@@ -182,5 +186,6 @@ register(
         limit=openmax_limit,
         cap=openmax_cap,
         grid=tuple({"alpha": a, "tail": t} for a in (3, 5, 10) for t in (10, 20, 50)),
+        aliases=("open max",),
     )
 )

@@ -154,9 +154,20 @@ register(
         check=residual_check,
         resolve=residual_resolve,
         limit=residual_limit,
+        aliases=("null space", "principal space residual"),
     )
 )
-register(Method("gmm", FAMILY, gmm_score, needs=("features",), fit=gmm_fit, reads=("label_sums", "second", "features")))
+register(
+    Method(
+        "gmm",
+        FAMILY,
+        gmm_score,
+        needs=("features",),
+        fit=gmm_fit,
+        reads=("label_sums", "second", "features"),
+        aliases=("gaussian mixture", "gaussian mixture model", "ddu", "gda"),
+    )
+)
 register(
     Method(
         "mdspp",
@@ -169,5 +180,6 @@ register(
         check=mdspp_check,
         limit=mdspp_limit,
         grid=({"relative": False}, {"relative": True}),
+        aliases=("mahalanobis++", "mds++", "normalized mahalanobis", "normalised mahalanobis"),
     )
 )

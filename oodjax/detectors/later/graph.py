@@ -88,5 +88,6 @@ register(
         resolve=relation_resolve,
         limit=relation_limit,
         grid=tuple({"power": p} for p in (1, 2, 4, 6, 8)),
+        aliases=("neural relation graph", "relation graph"),
     )
 )

@@ -213,6 +213,7 @@ register(
         resolve=neco_resolve,
         limit=neco_limit,
         grid=tuple({"dim": d, "max_logit": m} for m in (False, True) for d in (None, *_NECO_DIMS)),
+        aliases=("neural collapse",),
     )
 )
 register(
@@ -226,6 +227,7 @@ register(
         options={"alpha": 1e-4},
         check=nci_check,
         grid=tuple({"alpha": a} for a in (1e-4, 1e-3, 1e-2, 1e-1)),
+        aliases=("neural collapse inspired", "nc ood"),
     )
 )
 register(
@@ -240,6 +242,7 @@ register(
         check=vra_check,
         limit=vra_limit,
         grid=tuple({"low": a, "high": b} for a in VRA_LOW for b in VRA_HIGH),
+        aliases=("variational rectified activation",),
     )
 )
 register(
@@ -254,6 +257,7 @@ register(
         check=shaping_check("lts"),
         limit=shaping_limit,
         grid=tuple({"percentile": q} for q in (65, 70, 75, 80, 85, 90, 95)),
+        aliases=("logit scaling",),
     )
 )
 register(
@@ -268,5 +272,6 @@ register(
         check=cadref_check,
         limit=cadref_limit,
         grid=({"decoupled": True}, {"decoupled": False}),
+        aliases=("caref", "class aware relative feature"),
     )
 )
