@@ -91,7 +91,8 @@ def test_a_notebook(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_shortest_paths_run():
+def test_the_shortest_paths_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     train, validation, test, head = problem(signed=False)
     first, second = (block.text for block in pages.blocks("index.md") if block.kind == "python")
     names = {"network": monitors.network(), "images": monitors.TRAIN, "labels": monitors.LABELS}

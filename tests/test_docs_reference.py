@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from types import ModuleType
 
 import oodjax
 from oodjax.report.glossary import DETECTORS, TERMS
 from website import glossary, reference
+from website.entries import split
 
 
 def test_every_name_of_the_package_and_of_its_public_modules_is_listed():
@@ -44,3 +46,32 @@ def test_the_glossary_page_has_every_word():
     for words in (TERMS, DETECTORS):
         for name, explained in words.items():
             assert name in text and explained in text
+
+
+def test_several_names_in_one_entry_become_entries():
+    doc = """Something, several: in one.
+
+    Args:
+      a, b: both of
+        them, long: text.
+      c: alone.
+      d, e: last.
+
+    Returns:
+      f, g: as they come.
+    """
+    assert split(inspect.cleandoc(doc)) == inspect.cleandoc(
+        """Something, several: in one.
+
+    Args:
+      a: both of
+        them, long: text.
+      b: see `a`.
+      c: alone.
+      d: last.
+      e: see `d`.
+
+    Returns:
+      f, g: as they come.
+    """
+    )

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as work:
         lay_out(Path(work))
         command = [sys.executable, "-m", "zensical", "build", "--strict"]
-        built = subprocess.run(command, cwd=work, env={**os.environ, "NO_COLOR": "1"})
+        built = subprocess.run(command, cwd=work, env={**os.environ, "NO_COLOR": "1", "PYTHONPATH": str(ROOT)})
         if built.returncode:
             return built.returncode
         (Path(work) / "site" / MARK).touch()
@@ -55,8 +55,6 @@ def lay_out(work: Path) -> None:
     settings = yaml.safe_load((ROOT / "website" / "site.yml").read_text(encoding="utf-8"))
     sections = {"detectors/": detectors.navigation(), "reference/": reference.navigation()}
     settings["nav"] = _filled(settings["nav"], sections)
-    (python,) = (plugin["mkdocstrings"] for plugin in settings["plugins"] if "mkdocstrings" in plugin)
-    python["handlers"]["python"]["paths"] = [str(ROOT)]
     (work / "mkdocs.yml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
 
 

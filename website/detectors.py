@@ -28,6 +28,7 @@ NEEDS = {
     "layer_means": "means of intermediate layers (`oodjax.summarize`)",
     "odin": "scores of perturbed images (`oodjax.odin_scores`)",
 }
+BRIEFLY = {"logits": "logits", "features": "features", "gram": "maps", "layer_means": "maps", "odin": "gradients"}
 READS = {
     "label_sums": "class means",
     "correct_sums": "means of the correctly classified",
@@ -221,16 +222,20 @@ def _studies(name: str) -> list[str]:
 
 
 def index() -> str:
-    lines = ["| detector | | reads | digits: mean rank | mean AUROC |", "|---|---|---|---|---|"]
+    lines = ["| detector | | of each image | mean rank | mean AUROC |", "|---|---|---|---|---|"]
     standings = study.standings()
     for name in sorted(detectors.names(), key=lambda n: standings[n].rank if n in standings else len(METHODS)):
         found, method = standings.get(name), METHODS[name]
         figures = f"{found.mean_rank:.1f} | {found.mean:.1f} %" if found else "not in the study |"
         text = explain(name, docstring(method))
-        lines.append(f"| [`{name}`]({name}.md) | {_escape(text)} | {', '.join(method.needs)} | {figures} |")
+        lines.append(
+            f"| [`{name}`]({name}.md) | {_escape(text)} | {', '.join(BRIEFLY[n] for n in method.needs)} | {figures} |"
+        )
     return (
-        "# Detectors\n\nBest first in the digits study: small networks on small images. Which one suits your model, "
-        "your own held-out images tell.\n\n" + "\n".join(lines) + "\n"
+        "---\nhide: [toc]\n---\n\n# Detectors\n\nBest first in the digits study: small networks on small images. Which "
+        "one suits your model, your own held-out images tell: `python -m oodjax.recommend`.\n\n"
+        + "\n".join(lines)
+        + "\n"
     )
 
 

@@ -27,9 +27,11 @@ def strip(rows: pd.DataFrame, detector: str) -> str:
             spread = 0.18 * np.sin(2.4 * np.arange(len(values)))  # so that dots of one value do not hide each other
             axes.plot(values, line + spread, "o", color=DOTS, alpha=0.7, markersize=4.5, markeredgewidth=0)
             axes.plot([values.mean()] * 2, [line - 0.33, line + 0.33], color=MARK, linewidth=2.2)
-        axes.set(xlabel="AUROC (%)", xlim=(min(45.0, float(own.min()) - 3), 101), ylim=(3.55, -0.55))
+        room = 0.04 * (100 - float(own.min()))
+        axes.set(xlabel="AUROC (%)", xlim=(float(own.min()) - room, 100 + room), ylim=(3.55, -0.55))
         axes.set_yticks(range(len(CATEGORIES)), CATEGORIES)
-        axes.axvline(50, color=INK, linewidth=0.6, linestyle=(0, (2, 3)))
+        if own.min() < 50:
+            axes.axvline(50, color=INK, linewidth=0.6, linestyle=(0, (2, 3)))
         _plain(axes)
         return _inline(figure, f"AUROC of {detector} on each model of the digits study, by OOD category")
 
