@@ -14,6 +14,7 @@ from oodjax.report import figures
 from oodjax.report.data import load
 from oodjax.report.figures_legend import Line as Entry
 from oodjax.report.figures_legend import flow
+from oodjax.report.intervals import auroc_interval
 from oodjax.report.panels import span, tick_labels
 from oodjax.report.scene import Dot, Line, Mark, Text, png, svg, text_width
 from oodjax.report.style import CATEGORIES, ROLES, SPARE, WIDTH, cast, css, paper_colours
@@ -111,7 +112,7 @@ def test_seeds_share_the_mark_of_their_recipe_and_stand_behind_its_mean(seeds):
     models = [m for m in found if "model" in m]
     recipes = [m for m in found if "model" not in m and "recipe" in m]
     assert sorted(m["model"] for m in models) == sorted(seeds.models)
-    assert [m["recipe"] for m in recipes] == list(MODELS)
+    assert sorted(m["recipe"] for m in recipes) == sorted(MODELS)
     table = seeds.results.assign(recipe=seeds.results["model"].str.split(".").str[0]).groupby("recipe")["auroc"].mean()
     for mark in recipes:
         assert numbers(mark["label"])[1] == pytest.approx(table[mark["recipe"]], abs=0.0501)
@@ -369,10 +370,10 @@ def test_correlations_are_those_between_models(study, drawings):
     titles = {
         t.text: t.role
         for t in drawings["fig03-accuracy-detector"].scene.items
-        if isinstance(t, Text) and t.text.startswith("ρ = ")
+        if isinstance(t, Text) and t.text.startswith("ρ ")
     }
     for found, is_sure in zip(rhos, sure, strict=True):
-        assert titles[f"ρ = {found.rho:.2f}".replace("-", "−")] == ("ink" if is_sure else "soft")
+        assert titles[f"ρ {found.rho:.2f}".replace("-", "−")] == ("ink" if is_sure else "soft")
 
 
 def test_a_correlation_of_all_models_in_the_same_order_is_sure(tmp_path):
@@ -384,5 +385,17 @@ def test_a_correlation_of_all_models_in_the_same_order_is_sure(tmp_path):
     facts.assign(accuracy=0.8 + 0.02 * facts.index).to_csv(folder / "models.csv", index=False)
     results.assign(auroc=0.5 + 0.05 * place).to_csv(folder / "results.csv", index=False)
     drawing = next(e for e in figures.entries(load(folder)) if e.key == "fig03-accuracy-detector").draw(load(folder))
-    titles = [t for t in drawing.scene.items if isinstance(t, Text) and t.text.startswith("ρ = ")]
-    assert {(t.text, t.role) for t in titles} == {("ρ = 1.00", "ink")}
+    titles = [t for t in drawing.scene.items if isinstance(t, Text) and t.text.startswith("ρ ")]
+    assert {(t.text, t.role) for t in titles} == {("ρ 1.00", "ink")}
+
+
+def test_one_models_intervals_are_over_images_where_scores_are_kept(tmp_path):
+    study = load(report_folders.make(tmp_path, {"net": "baseline"}, DETECTORS, SETS, units=True))
+    drawing = drawn(study)["fig08-detectors"]
+    labels = {m["detector"]: m["label"] for m in marks_of(drawing) if "dataset" not in m}
+    for detector, label in labels.items():
+        low, high = auroc_interval(
+            study.scores("net", study.id_test, detector), [study.scores("net", s, detector) for s in study.datasets]
+        )
+        assert label.endswith(f"({100 * low:.1f} to {100 * high:.1f})")
+    assert "resampling images" in drawing.caption

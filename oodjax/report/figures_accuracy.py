@@ -15,6 +15,7 @@ from oodjax.report.scene import Mark, Scene, Tag
 from oodjax.report.style import BODY, CATEGORIES, LABELS, SHAPES, WIDTH, Drawing, cast, recipe_tag, tag
 from oodjax.report.wording import count, dataset_count, number, relation, rho
 
+_MANY = 30  # marks in a panel beyond which they are smaller
 CORRECT, INCORRECT = "auroc_correct_vs_ood", "auroc_incorrect_vs_ood"
 _SPLITS = "AUROC of correct samples", "of incorrect ones"
 
@@ -180,7 +181,7 @@ def beside_the_paper(study: Results, x: str, y: str) -> Drawing:
             f"{row.id} in the paper: {LABELS[x]} {number(at[0])}, {LABELS[y]} {number(at[1])}",
             category=str(row.category),
         )
-        panel.dot(*at, Mark(CATEGORIES.get(str(row.category), "soft"), "x"), 5, opacity=0.7, tag=said)
+        panel.dot(*at, Mark(CATEGORIES.get(str(row.category), "soft"), "X"), 6, opacity=0.55, tag=said)
     _points(panel, study, facts, means, 9, (LABELS[x], LABELS[y]), seeds=True)
     theirs = spearman(published, x, y)
     mine = spearman(pd.DataFrame({x: facts, y: means}), x, y)
@@ -290,7 +291,8 @@ def _points(
                 panel.dot(*at, drawn.mark[recipe], 0.7 * size, opacity=0.35, tag=said)
     if seeds:
         x, y = drawn.mean(x), drawn.mean(y)
-    for recipe, mark in drawn.mark.items():
+    size = size if len(y) <= _MANY else 0.8 * size
+    for recipe, mark in sorted(drawn.mark.items(), key=lambda item: item[0] == drawn.baseline):
         if recipe in y.index and np.isfinite(at := (float(x[recipe]), float(y[recipe]))).all():
             panel.dot(*at, mark, size, tag=recipe_tag(study, recipe, say(recipe, at), detector))
             panel.outside(*at)
@@ -357,7 +359,7 @@ def _said(found: ClusterCorrelation) -> str:
 
 
 def _short(found: ClusterCorrelation) -> str:
-    return f"ρ = {number(found.rho, 2)}" if np.isfinite(found.rho) else "ρ undefined"
+    return f"ρ {number(found.rho, 2)}" if np.isfinite(found.rho) else "ρ undefined"
 
 
 def _of_models(study: Results, means: pd.DataFrame) -> pd.DataFrame:

@@ -10,14 +10,14 @@ import pandas as pd
 
 from oodjax.analysis import ClusterCorrelation, correlation_interval, holm
 from oodjax.report.data import CannotSay, Results
-from oodjax.report.panels import MARGIN, STRIP, interval, rows, span
+from oodjax.report.panels import MARGIN, STRIP, Span, interval, rows
 from oodjax.report.scene import Mark, Scene, Tag, text_width
 from oodjax.report.style import BODY, LABELS, SMALL, WIDTH, Drawing, cast, colour_of, shorten
 from oodjax.report.wording import number, relation
 
 FEWEST = 4
 RESPONSES = ("auroc", "auroc_correct_vs_ood", "auroc_incorrect_vs_ood", "fpr95")
-_SHORT = {"auroc": "AUROC", "fpr95": "FPR95", "auroc_correct_vs_ood": "correct", "auroc_incorrect_vs_ood": "incorrect"}
+_SHORT = {"auroc": "AUROC", "fpr95": "FPR95", "auroc_correct_vs_ood": "correct", "auroc_incorrect_vs_ood": "incorr."}
 
 
 def need_models(found: int, what: str) -> None:
@@ -49,7 +49,7 @@ def correlation_bars(study: Results) -> Drawing:
     found = {x: [_of_part(study, x, part) for part in parts] for x in ("accuracy", "ece")}
     if not np.isfinite([c.rho for c in found["accuracy"] + found["ece"]]).any():
         raise CannotSay(found["accuracy"][0].reason or "no rank correlation is defined")
-    colours, across = colour_of(study), span([-1, 1], 4, pad=0)
+    colours, across = colour_of(study), Span(-1, 1, (-1, 0, 1))
     titles = [f"{LABELS[x]} with AUROC" for x in found]
     scene, panels = rows(names, [across, across], 15, "Spearman's ρ between models", titles)
     for panel, (x, correlations) in zip(panels, found.items(), strict=True):
@@ -110,7 +110,8 @@ def correlation_matrix(study: Results) -> Drawing:
         said = f" The strongest is {number(top.rho, 2)}, of {LABELS[x]} with {LABELS[y]} in {name}."
     return Drawing(
         scene,
-        "Spearman's rank correlations between models by training category, blue where positive, orange where negative."
+        "Spearman's rank correlations between models by training category, blue where positive, orange where negative; "
+        "correct and incorr.: with the AUROC of ID samples that are classified so."
         f"{said} Grey numbers have p of 0.05 or more by permutation of models, Holm-corrected for all cells; a dash "
         "means that it is undefined, as with one or two models.",
     )

@@ -23,7 +23,7 @@ MEASURES = {
     "mean_norm": "mean norm",
     "std_norm": "std of norm",
 }
-_SHORT = ("variance", "particip.", "< 1e-3", "norm", "norm std")
+_SHORT = ("variance", "particip.", "< 1e-3", "norm", "norm sd")
 _POINTS = 200
 _SIDES = (("ID", Mark("id", "s")), ("OOD", Mark("ood", "s")))
 

@@ -10,9 +10,10 @@ import pandas as pd
 from oodjax.analysis import mean_interval
 from oodjax.report.data import CannotSay, Results, join
 from oodjax.report.figures_relations import need_models
+from oodjax.report.leaderboard import Leaders
 from oodjax.report.panels import Panel, boxplot, grid, interval, key, lanes, rows, span
 from oodjax.report.scene import Mark, Tag
-from oodjax.report.style import Drawing, cast, colour_of, tag
+from oodjax.report.style import SHAPES, Drawing, cast, colour_of, tag
 from oodjax.report.wording import count, number
 
 KINDS = {
@@ -98,14 +99,17 @@ def _leaderboard(study: Results) -> Drawing:
     """The detectors of one model: their mean over data sets, and each set."""
     table = study.complete("auroc")
     model = str(table["model"].iloc[0])
-    found = _intervals(study)
-    hues = {c: Mark(f"hue-{i % 10 + 1}") for i, c in enumerate(study.ood_categories)}
+    found = _of_images(study, model)
+    hues = {c: Mark(f"hue-{i % 10 + 1}", SHAPES[i % len(SHAPES)]) for i, c in enumerate(study.ood_categories)}
+    shifts = dict(zip(hues, np.linspace(-0.27, 0.27, len(hues)) if len(hues) > 1 else [0.0], strict=True))
     scene, (panel,) = rows(list(found.index), [span(table["auroc"], 6, pad=0.03)], 22, "AUROC (%)")
     at = {detector: r for r, detector in enumerate(found.index)}
     for row in table.itertuples():
         said = f"{row.detector} on {row.dataset}: AUROC {number(row.auroc)}"
         spot = tag(study, model, said, detector=str(row.detector), dataset=str(row.dataset))
-        panel.dot(row.auroc, at[row.detector], hues[row.ood_category], 7, opacity=0.75, tag=spot)
+        panel.dot(
+            row.auroc, at[row.detector] + shifts[row.ood_category], hues[row.ood_category], 7, opacity=0.75, tag=spot
+        )
     for detector, row in found.iterrows():
         _mean_mark(panel, at[detector], row)
     key(scene, list(hues.items()))
@@ -120,6 +124,16 @@ def _intervals(study: Results) -> pd.DataFrame:
     """Detector -> mean AUROC with its interval, best first."""
     table = mean_interval(study.complete("auroc"), by="detector").set_index("detector")
     return table.sort_values("mean", ascending=False, kind="stable")
+
+
+def _of_images(study: Results, model: str) -> pd.DataFrame:
+    """The same for one model: intervals are over images where their scores are kept, over sets elsewhere."""
+    found, leaders = _intervals(study), Leaders(study, model)
+    limits = [leaders.interval(str(d)) for d in found.index]
+    if None not in limits:
+        found[["low", "high"]] = limits
+        found["unit"] = "images"
+    return found
 
 
 def _mean_mark(panel: Panel, at: float, row: pd.Series) -> None:

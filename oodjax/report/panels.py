@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -118,14 +119,12 @@ class Panel:
     def axes(self, name_x: bool = True, name_y: bool = True, lines: str = "xy") -> None:
         """Grid, ticks and the lines at the left and at the bottom."""
         bottom, right = self.top + self.height, self.left + self.width
-        for t, label in zip(self.x.ticks, self.x.labels, strict=True):
-            at = self.at(t, self.y.low)[0, 0]
-            if "x" in lines:
+        places = self.at(self.x.ticks, self.y.low)[:, 0].tolist() if self.x.ticks else []
+        if "x" in lines:
+            for at in places:
                 self.scene.line([(at, self.top), (at, bottom)], "grid", 0.8)
-            if name_x:
-                half = text_width(label, SMALL) / 2 - 5  # a label reaches little beyond its panel
-                middle = min(max(at, self.left + half), right - half)
-                self.scene.text(middle, bottom + 13, label, SMALL, anchor="middle")
+        if name_x:
+            self._name_ticks(places)
         for t, label in zip(self.y.ticks, self.y.labels, strict=True):
             at = self.at(self.x.low, t)[0, 1]
             if "y" in lines and not self.y.names:
@@ -134,11 +133,25 @@ class Panel:
                 self.scene.text(self.left - 5, at + 3.7, label, SMALL, anchor="end")
         self.scene.line([(self.left, self.top), (self.left, bottom), (right, bottom)], "soft", 0.8)
 
+    def _name_ticks(self, places: list[float]) -> None:
+        """Labels below the panel, as many as have room: all of them, or every second, third or so on."""
+        right = self.left + self.width
+        widths = [text_width(label, SMALL) for label in self.x.labels]
+        reach = [w / 2 - 3 for w in widths]  # a label goes little beyond its panel
+        middles = [min(max(at, self.left + r), right - r) for at, r in zip(places, reach, strict=True)]
+        for step in range(1, len(places) + 1):
+            shown = list(range(0, len(places), step))
+            if all(middles[b] - middles[a] > (widths[a] + widths[b]) / 2 + 4 for a, b in pairwise(shown)):
+                break
+        for i in shown if places else ():
+            y = self.top + self.height + 13
+            self.scene.text(middles[i], y, self.x.labels[i], SMALL, anchor="middle")
+
     def title(self, left: str, right: str = "", faded: bool = False, room: float | None = None) -> None:
         """A name at the left and a finding at the right, above the panel."""
-        taken = text_width(right, SMALL) + 8 if right else 0.0
+        taken = text_width(right, SMALL) + 5 if right else 0.0
         width = self.width if room is None else room
-        self.scene.text(self.left, self.top - 5, shorten(left, width - taken, BODY), BODY)
+        self.scene.text(self.left, self.top - 5, shorten(left, width - taken, SMALL), SMALL)
         self.scene.text(self.left + width, self.top - 5, right, SMALL, "soft" if faded else "ink", anchor="end")
 
     def dot(self, x: float, y: float, mark: Mark, size: float, **more: Any) -> None:
@@ -315,6 +328,6 @@ def boxplot(
 def interval(
     panel: Panel, row: float, low: float, high: float, role: str = "ink", width: float = 2.0, **more: Any
 ) -> None:
-    """A horizontal bar from low to high."""
+    """A horizontal bar from low to high, as far as the axis goes."""
     if np.isfinite(low) and np.isfinite(high):
-        panel.line([low, high], [row, row], role, width, **more)
+        panel.line(np.clip([low, high], panel.x.low, panel.x.high), [row, row], role, width, **more)

@@ -322,7 +322,8 @@ def _paint(renderer: RendererAgg, item: Line | Area | Dot | Cloud, to_canvas: Af
         edge, width = item.role, item.size
         ends = np.repeat(item.points, 2, axis=0) + np.tile([(-0.01, 0), (0.01, 0)], (len(item.points), 1))
         path = Path(ends, np.tile([Path.MOVETO, Path.LINETO], len(item.points)))
-        path.should_simplify = False  # each point is a line too short to be kept
+        path.should_simplify = False  # each point is a line too short to be kept, or to be put on the pixels' grid
+        context.set_snap(False)
         context.set_capstyle("round")
     else:
         edge, width, path = item.role, item.width, Path(item.points)
