@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE
@@ -28,11 +28,12 @@ LINE_SECONDS = 60.0  # between two lines about one stage, where there is no term
 class Stages:
     """How far a run is, with images a second and the time left; remembers what each stage took.
 
-    A terminal shows bars. Elsewhere, as in the log of a batch job, each stage says a line a minute and one at its end.
+    A terminal shows bars, and so does a notebook with ipywidgets. Elsewhere, as in the log of a batch job, each stage
+    says a line a minute and one at its end.
     """
 
     def __init__(self, console: Console, shown: bool = True):
-        self._console, self._lines = console, shown and not (console.is_terminal or console.is_jupyter)
+        self._console, self._lines = console, shown and not (console.is_terminal or _has_widgets(console))
         self._progress = Progress(
             TextColumn("{task.description:<40}"),
             BarColumn(),
@@ -73,6 +74,22 @@ class Stages:
             self.record.append({"stage": name, unit: done, "seconds": round(seconds, 3)})
             if self._lines:
                 say(self._console, f"{name}: {done:,} of {total:,} {unit} in {seconds:,.1f} s")
+
+
+def _has_widgets(console: Console) -> bool:
+    """Whether this is a notebook in which Rich can draw bars."""
+    if not console.is_jupyter:
+        return False
+    try:
+        import ipywidgets  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def waiting(console: Console, text: str) -> AbstractContextManager[Any]:
+    """Shows that something takes its time, where there is something to draw it with."""
+    return console.status(text) if not console.is_jupyter or _has_widgets(console) else nullcontext()
 
 
 def say(console: Console, text: str) -> None:

@@ -262,7 +262,7 @@ def _run(job: Job) -> None:
 def _write(job: Job, engine: Engine, console: Console, stages: Any) -> None:
     """Tables of everything that is finished, the manifest and the report."""
     from oodjax import thumbnails
-    from oodjax.console import print_notes, print_tables, say
+    from oodjax.console import print_notes, print_tables, waiting, say
     from oodjax.execute import objections
     from oodjax.listing import read_listing, staging
     from oodjax.results import tabulate, with_kept
@@ -276,7 +276,7 @@ def _write(job: Job, engine: Engine, console: Console, stages: Any) -> None:
         tables.write(staged)
         small = thumbnails.write(job.whole.sets, staged)
         listing.publish(staged, {**manifest, "thumbnails": small, "runs": _runs(job, listing.facts, stages.record)})
-    with console.status("drawing the report"):
+    with waiting(console, "drawing the report"):
         _report(job.folder)
     print_tables(console, tables)
     if unknown:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import sys
 
 import pytest
+import rich.jupyter
 from rich.console import Console
 
 from oodjax import console as show
@@ -47,3 +49,16 @@ def test_a_process_that_does_not_lead_says_nothing(clock):
     text = io.StringIO()
     stages = run(Console(file=text, width=200), clock, shown=False)
     assert text.getvalue().strip() == "" and stages.record[0]["images"] == 400
+
+
+def test_a_notebook_without_widgets_gets_lines(clock, monkeypatch):
+    """Rich draws its bars in a notebook by ipywidgets; without those it shows a warning and nothing else."""
+    shown: list[str] = []
+    monkeypatch.setattr(rich.jupyter, "display", lambda segments, text: shown.append(text))
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)  # as where it is not installed
+    notebook = Console(force_jupyter=True, width=200)
+    with show.waiting(notebook, "drawing"):
+        run(notebook, clock)
+    said = "".join(shown).split("\n")
+    assert said[0].startswith("letters, 2 models: 200 of 400 images, 2.5 a second")
+    assert "letters, 2 models: 400 of 400 images in 160.0 s" in said
