@@ -235,7 +235,6 @@ def test_without_ood_images_the_recommendation_comes_close_to_the_best_detector_
     Measured over the whole study the regret is below 1 for each model; the bound leaves room for other processors.
     """
     from benchmarks.recommending import run as measure
-
     from oodjax import run
 
     assert run.main(["digits", "--models", "baseline", "--out", str(tmp_path / "digits")]) == 0

@@ -7,6 +7,8 @@ from oodjax.analysis.answer import Answer as Answer
 from oodjax.analysis.answer import answer as answer
 from oodjax.analysis.association import ClusterCorrelation as ClusterCorrelation
 from oodjax.analysis.association import correlation_interval as correlation_interval
+from oodjax.analysis.columns import Tables as Tables
+from oodjax.analysis.columns import read_tables as read_tables
 from oodjax.analysis.correlation import Correlation as Correlation
 from oodjax.analysis.correlation import spearman as spearman
 from oodjax.analysis.correlation import spearman_table as spearman_table
