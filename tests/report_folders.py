@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -87,6 +88,16 @@ def make(
     if units:
         manifest |= _units(folder, list(models), detectors, list(sets), rng)
     (folder / "run.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def with_seeds(folder: Path, recipes: dict[str, str], seeds: int, *rest: Any) -> Path:
+    """The same of recipes, each trained with several seeds."""
+    make(folder, {f"{name}.seed{i}": c for name, c in recipes.items() for i in range(seeds)}, *rest)
+    for name in ("results.csv", "models.csv"):
+        table = pd.read_csv(folder / name)
+        parts = table["model"].str.extract(r"(?P<recipe>.*)\.seed(?P<seed>\d+)")
+        table.assign(recipe=parts["recipe"], seed=parts["seed"].astype(int)).to_csv(folder / name, index=False)
     return folder
 
 

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import report_folders
+from scipy import stats
 
 from oodjax import metrics
-from oodjax.report import write
+from oodjax.report import tables, write
 from oodjax.report.data import load
 from oodjax.report.explain import explained
 from oodjax.report.glossary import DETECTORS, TERMS
@@ -189,3 +190,25 @@ def test_a_name_cannot_end_the_script_that_holds_it(tmp_path):
 def test_the_smallest_figures_are_in_the_page():
     assert fitting({"a": 5, "b": 1, "c": 3}, budget=4) == {"b", "c"}
     assert fitting({"a": 5}, budget=5) == {"a"}
+
+
+def test_recipes_with_seeds_have_a_table_with_intervals_and_one_row_each(tmp_path):
+    models = {"baseline": "baseline", "mixup": "augmentation", "simclr": "ssl"}
+    folder = report_folders.with_seeds(tmp_path, models, 4, DETECTED, SETS)
+    study, table = load(folder), pd.read_csv(folder / "results.csv")
+    views = {entry.key: tables.with_recipes(study, entry.make()) for entry in list(tables.entries(study))[:4]}
+    frame = views["recipes"].frame.set_index("recipe")
+    of_model = 100 * table.groupby(["recipe", "seed"])["auroc"].mean().unstack()
+    np.testing.assert_allclose(frame["auroc"], of_model.mean(axis=1).reindex(list(models)))
+    half = stats.t.ppf(0.975, 3) * of_model.std(axis=1, ddof=1) / 2
+    np.testing.assert_allclose(frame["auroc_high"] - frame["auroc"], half.reindex(list(models)))
+    gaps = of_model.loc["mixup"] - of_model.loc["baseline"]
+    assert frame.at["mixup", "difference"] == pytest.approx(gaps.mean())
+    found = frame.loc["mixup", ["difference_low", "difference_high"]].astype(float)
+    np.testing.assert_allclose(found, stats.t.interval(0.95, 3, gaps.mean(), gaps.std(ddof=1) / 2))
+    assert list(frame["seeds"]) == [4, 4, 4] and np.isnan(frame.at["baseline", "difference"])
+    matrix = views["model-detector"]
+    means = 100 * table.groupby(["recipe", "detector"])["auroc"].mean().unstack()
+    np.testing.assert_allclose(matrix.frame.set_index("recipe"), means.loc[list(models), matrix.frame.columns[1:]])
+    assert matrix.names[1] == {"recipe": "mixup", "category": "augmentation"}
+    assert views["models"].names[1] == {"model": "baseline.seed1", "category": "baseline", "recipe": "baseline"}

@@ -11,6 +11,7 @@ from oodjax.report.data import CannotSay, Results, join
 from oodjax.report.figures_tests import term_name
 from oodjax.report.forms import form_of
 from oodjax.report.leaderboard import Leaders, spoken
+from oodjax.report.style import cast
 from oodjax.report.wording import count, number
 
 _QUESTIONS = {
@@ -80,11 +81,16 @@ def _asked(study: Results) -> tuple[pd.DataFrame, pd.DataFrame]:
     return rows, study.facts[study.facts["model"].isin(rows["model"])]
 
 
+def _models(study: Results) -> str:
+    trained, drawn = count(len(study.models), "model"), cast(study)
+    return f"{count(len(drawn.mark), 'recipe')} with several seeds, {trained}," if drawn.replicated else trained
+
+
 def scope(study: Results) -> str:
     """How large the study is."""
     n = len(study.categories)
     parts = [
-        f"{count(len(study.models), 'model')} in {n} training {'category' if n == 1 else 'categories'}",
+        f"{_models(study)} in {n} training {'category' if n == 1 else 'categories'}",
         count(len(study.detectors), "detector"),
         count(len(study.datasets), "OOD set"),
     ]

@@ -22,11 +22,12 @@ from oodjax.report.inline import fitting, inlined
 from oodjax.report.leaderboard import Leaders
 from oodjax.report.reading import read_manifest
 from oodjax.report.render import render
-from oodjax.report.style import css, save
+from oodjax.report.style import cast, css, save
 
 LISTING, MAKER = "report.json", "oodjax.report"
 # What run.json says of the last run alone: a run that finds everything finished leaves the report as it is.
 _LOOKS = (".html", ".css", ".js")
+LEGEND = "legend"
 _BEFORE = (("answer", "Answer"), ("heat", "Detectors and sets"))
 _AFTER = (
     ("verdict", "Findings"),
@@ -124,7 +125,7 @@ def _render(study: Results, shown: list[Shown], views: list[tables.View], absent
     for title in figures.SECTIONS:
         here = [f for f in shown if f.section == title]
         missing = [(f"{f.label}, {f.title}", f.reason) for f in here if f.reason]
-        drawn = [f for f in here if not f.reason and f.key != top]
+        drawn = [f for f in here if not f.reason and f.key not in (top, LEGEND)]
         if drawn or missing:
             sections.append((f"section-{len(sections) + 1}", title, drawn, missing))
     words = detector_words(study.detectors, {})
@@ -136,6 +137,8 @@ def _render(study: Results, shown: list[Shown], views: list[tables.View], absent
         picture=next((f for f in shown if f.key == top), None),
         heat=heat_tables(study),
         leaders=leaders,
+        recipes=list(cast(study).mark) if cast(study).replicated else [],
+        legend=next((f for f in shown if f.key == LEGEND and f.markup), None),
         numbers=numbers(study),
         verdict=statements,
         sections=sections,

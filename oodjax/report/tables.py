@@ -12,7 +12,9 @@ from oodjax.analysis import anova, leave_one_category_out, mean_ranks, robustnes
 from oodjax.report import figures_scores
 from oodjax.report.data import CannotSay, Results, paper, shared_with_paper
 from oodjax.report.figures_tests import correlations, term_name
-from oodjax.report.style import LABELS
+from oodjax.report.heat import warmth
+from oodjax.report.style import LABELS, cast
+from oodjax.report.tables_recipes import recipes, replicated, shown
 from oodjax.report.wording import number
 
 _NAMES = ("model", "recipe", "category", "detector")
@@ -57,9 +59,12 @@ class Entry(NamedTuple):
 
 def entries(study: Results) -> Iterator[Entry]:
     """Every table of the study."""
+    if replicated(study):
+        yield Entry("recipes", "Recipes", lambda: _recipes(study))
     yield Entry("models", "Models", lambda: _models(study))
     yield Entry("detectors", "Detectors", lambda: _detectors(study))
-    yield Entry("model-detector", "Mean AUROC per model and detector", lambda: _matrix(study))
+    per = "recipe" if replicated(study) else "model"
+    yield Entry("model-detector", f"Mean AUROC per {per} and detector", lambda: _matrix(study))
     yield Entry("anova", "Analysis of variance of AUROC", lambda: _anova(study))
     yield Entry("anova-categories", "Shares of variance without one OOD category", lambda: _leave_out(study))
     yield Entry("correlations", "Spearman's rank correlations", lambda: _correlations(study))
@@ -78,7 +83,8 @@ def with_recipes(study: Results, view: View) -> View:
 
     def complete(names: dict[str, str]) -> dict[str, str]:
         if "model" not in names:
-            return names
+            category = cast(study).category.get(names.get("recipe", ""))
+            return {**names, "category": category} if category else names
         facts = study.facts.loc[names["model"]]
         return {**names, "recipe": str(facts.get("recipe", names["model"])), "category": str(facts["category"])}
 
@@ -101,6 +107,13 @@ def _cell(value: object, column: Column) -> Cell:
         return Cell("–", "")
     small = column.heading == "p" and figure < 0.001
     return Cell("< 0.001" if small else number(figure, column.digits), repr(figure))
+
+
+def _recipes(study: Results) -> View:
+    frame = recipes(study)
+    page, columns, note = shown(frame, study.baseline)
+    view = _view("recipes", "Recipes", note, page, [Column(*column) for column in columns])
+    return view._replace(frame=frame)
 
 
 def _models(study: Results) -> View:
@@ -155,15 +168,19 @@ def _detectors(study: Results) -> View:
 def _matrix(study: Results) -> View:
     means = study.means("auroc", "detector").reindex(study.models).dropna(how="all")
     order = means.mean().sort_values(ascending=False, kind="stable").index
-    frame = means[order].rename_axis(columns=None).rename_axis("model").reset_index()
-    columns = [Column("model", "Model"), *(Column(d, d, 1) for d in order)]
-    return _view(
-        "model-detector",
-        "Mean AUROC per model and detector",
-        f"Percent, mean over sets; best detector first.{study.remark('auroc')}",
-        frame,
-        columns,
-    )
+    key, unit = "model", "Percent, mean over sets"
+    if replicated(study):
+        key, unit = "recipe", "Percent, mean over seeds and sets"
+        means = means.groupby(study.facts["recipe"].reindex(means.index), sort=False).mean()
+    frame = means[order].rename_axis(columns=None).rename_axis(key).reset_index()
+    columns = [Column(key, key.capitalize()), *(Column(d, d, 1) for d in order)]
+    note = f"{unit}; best detector first.{study.remark('auroc')}"
+    view = _view("model-detector", f"Mean AUROC per {key} and detector", note, frame, columns)
+    return view._replace(rows=[[row[0], *(_warm(cell) for cell in row[1:])] for row in view.rows])
+
+
+def _warm(cell: Cell) -> Cell:
+    return cell._replace(heat=warmth("auroc", float(cell.key))) if cell.key else cell
 
 
 def _anova(study: Results) -> View:

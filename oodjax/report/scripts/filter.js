@@ -11,9 +11,9 @@
   const any = (name, values) => `:is(${values.map(v => `[data-${name}="${CSS.escape(v)}"]`).join(", ")})`;
 
   function found(query) {
-    const names = kind => [...field("names").options].filter(o => o.textContent === kind).map(o => o.value);
-    const match = kind => names(kind).filter(name => name.toLowerCase().includes(query));
-    return {model: match("model"), detector: match("detector")};
+    const named = [...field("names").options].filter(o => o.value.toLowerCase().includes(query));
+    const match = detectors => named.filter(o => (o.textContent === "detector") === detectors).map(o => o.value);
+    return {model: match(false), detector: match(true)};
   }
 
   function searched(query, rules) {
