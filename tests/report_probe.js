@@ -105,7 +105,7 @@ addEventListener("load", async () => {
   }
 
   found.remote = performance.getEntriesByType("resource").map(e => e.name).filter(n => !/^(file|data):/.test(n));
-  found.drawings = all("figure .drawing > svg, figure .drawing > img").length;
+  found.drawings = all(".drawing > svg, .drawing > img").length;
   const result = document.createElement("pre");
   result.id = "probe";
   result.textContent = JSON.stringify(found);
