@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 from oracles import CUTOFF, each, f64, head_of, lse, predictions, softmax, unit
-from scipy.optimize import minimize
-from scipy.stats import multivariate_normal
+from scipy.optimize import minimize_scalar
 
 ORACLES: dict[str, Callable] = {}
 OPTIONS: dict[str, list[dict[str, Any]]] = {}
@@ -47,21 +46,21 @@ def entropy(p):
 
 
 def weibull_of(tail) -> tuple[float, float]:
-    """(shape, scale) that minimise the Weibull's negative log-likelihood of these values, by Nelder and Mead.
-
-    In units of the mean, so that the density at 1 + u with |u| far below 1 keeps its digits.
+    """(shape, scale) that minimise the Weibull's negative log-likelihood of these values, the scale being known
+    for each shape. In units of the mean, so that values 1 + u with |u| far below 1 keep their digits.
     """
     logs = np.log(tail / np.mean(tail))
 
-    def nll(at):
-        shape, scale = np.exp(at[0]), at[1] / np.exp(at[0])  # log of the scale
-        powers = shape * (logs - scale)
-        return -np.mean(np.log(shape) - scale + powers - (logs - scale) - np.exp(powers))
+    def log_scale(shape):
+        return lse(shape * logs - np.log(len(logs))) / shape
 
-    start = np.array([-np.log(np.std(logs) * np.sqrt(6) / np.pi), 0.0])
-    found = minimize(nll, start, method="Nelder-Mead", options={"xatol": 1e-12, "fatol": 1e-16, "maxiter": 5000})
-    shape = np.exp(found.x[0])
-    return shape, float(np.exp(found.x[1] / shape) * np.mean(tail))
+    def nll(log_shape):
+        reached = np.exp(log_shape) * (logs - log_scale(np.exp(log_shape)))
+        return np.mean(np.exp(reached) - reached) - log_shape
+
+    start = -np.log(np.std(logs))
+    shape = np.exp(minimize_scalar(nll, bounds=(start - 3, start + 3), method="bounded", options={"xatol": 1e-12}).x)
+    return shape, float(np.exp(log_scale(shape)) * np.mean(tail))
 
 
 @oracle(*({"alpha": a, "tail": t} for a, t in ((1, 20), (3, 5), (3, 20), (10, 20))))
@@ -80,7 +79,7 @@ def openmax(p, alpha=10, tail=20):
         for i, c in enumerate(np.argsort(-v, kind="stable")[:alpha], start=1):
             least, shape, scale = fits[c]
             reached = (np.linalg.norm(v - centers[c]) - least + 1e4) / scale
-            weight = (1 - np.exp(-(reached**shape))) * (alpha - i + 1) / alpha
+            weight = (1 - np.exp(-np.exp(min(shape * np.log(reached), 700)))) * (alpha - i + 1) / alpha
             revised[c] = v[c] * (1 - weight)
             unknown += v[c] * weight
         scores.append(lse(revised) - unknown)
@@ -100,7 +99,7 @@ def residual(p, dim=12):
 
 
 def gaussians_of(h, y, classes):
-    """Shares, means and the shared covariance, its inverse left to SciPy."""
+    """Shares, means and the shared covariance."""
     means = [h[y == c].mean(axis=0) if (y == c).any() else h.mean(axis=0) for c in range(classes)]
     within = sum(np.outer(a - means[c], a - means[c]) for a, c in zip(h, y, strict=True)) / len(h)
     return [np.mean(y == c) for c in range(classes)], means, within
@@ -108,12 +107,11 @@ def gaussians_of(h, y, classes):
 
 @oracle()
 def gmm(p):
-    """SciPy's densities, less that of a Gaussian at its own mean."""
+    """Of densities, less that of a Gaussian at its own mean."""
     shares, means, within = gaussians_of(f64(p.train.features), np.asarray(p.train.labels), len(p.head.bias))
-    normal = multivariate_normal(cov=within, allow_singular=True)
-    at_mean = normal.logpdf(np.zeros(len(within)))
+    inverse = np.linalg.pinv(within, rcond=CUTOFF, hermitian=True)
     return [
-        lse([np.log(s) + normal.logpdf(x - m) - at_mean for s, m in zip(shares, means, strict=True) if s])
+        lse([np.log(s) - (x - m) @ inverse @ (x - m) / 2 for s, m in zip(shares, means, strict=True) if s])
         for x in f64(p.test.features)
     ]
 

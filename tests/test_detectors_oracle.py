@@ -122,7 +122,7 @@ def peaked(gaps, classes: int = 5) -> oodjax.Outputs:
     return oodjax.Outputs(logits, np.eye(classes, dtype=np.float32)[np.zeros(len(gaps), int)])
 
 
-@pytest.mark.parametrize("name", ["msp", "tempscale", "klm"])
+@pytest.mark.parametrize("name", ["msp", "tempscale", "klm", "entropy"])
 def test_certain_samples_keep_their_order(name):
     gaps = np.array([1.0, 8, 14, 16, 18, 20, 24, 30, 60])
     det = fitted_to(name, 40 * np.eye(5, dtype=np.float32)[np.arange(10) % 5])
@@ -135,7 +135,7 @@ def test_gen_keeps_the_order_of_certain_samples_at_every_power(gamma, top_m):
     assert (np.diff(det.score(peaked([1.0, 4, 8, 8.01, 16, 30, 60, 300, 1e4, 1e6]))) > 0).all()
 
 
-@pytest.mark.parametrize("name", ["msp", "tempscale", "klm", "gradnorm"])
+@pytest.mark.parametrize("name", ["msp", "tempscale", "klm", "gradnorm", "entropy"])
 def test_flat_samples_keep_their_order(name):
     """Probabilities of 1 / K but for the seventh digit: the more the first class stands out, the more certain."""
     gaps = np.array([0.0, 1e-6, 2e-6, 4e-6, 1e-5, 1e-4, 1e-3])

@@ -43,35 +43,35 @@ def _standard_spectrum(stats: TrainStatistics) -> tuple[np.ndarray, np.ndarray, 
     return deviations, values, vectors, rank
 
 
-def neco_resolve(stats: TrainStatistics, options: dict) -> dict:
-    if options["dim"] is not None:
-        return options
-    _, values, _, rank = _standard_spectrum(stats)
-    explained = np.cumsum(values[::-1].clip(min=0))
-    needed = int(np.searchsorted(explained, EXPLAINED * explained[-1])) + 1
-    return {**options, "dim": max(1, min(needed, rank, stats.dim - 1))}
-
-
 def neco_limit(stats: TrainStatistics, options: Any) -> str | None:
     dim, rank = options["dim"], _standard_spectrum(stats)[3]
+    if dim is None:
+        return None
     if dim >= stats.dim and stats.dim > 1 or dim > stats.dim:
         return f"dim {dim} keeps all of the {stats.dim} features, so that every sample's share is 1"
     return None if dim <= max(rank, 1) else f"dim {dim} exceeds training's rank {rank}"
 
 
-def neco_fit(stats: TrainStatistics, validation: Outputs | None, dim: int, max_logit: bool) -> dict:
-    deviations, _, vectors, _ = _standard_spectrum(stats)
-    return {"mean": stats.centers[0], "inverse": 1 / deviations, "basis": vectors[:, stats.dim - dim :]}
+def neco_fit(stats: TrainStatistics, validation: Outputs | None, dim: int | None, max_logit: bool) -> dict:
+    deviations, values, vectors, rank = _standard_spectrum(stats)
+    if dim is None:
+        explained = np.cumsum(values[::-1].clip(min=0))
+        needed = int(np.searchsorted(explained, EXPLAINED * explained[-1])) + 1
+        kept = max(1, min(needed, rank, stats.dim - 1))
+        basis = np.where(np.arange(stats.dim) >= stats.dim - kept, vectors, 0.0)  # of one shape, for one program
+    else:
+        basis = vectors[:, stats.dim - dim :]
+    return {"mean": stats.centers[0], "inverse": 1 / deviations, "basis": basis}
 
 
-def neco_score(params: dict, outputs: Outputs, dim: int, max_logit: bool) -> Float[jax.Array, " n"]:
+def neco_score(params: dict, outputs: Outputs, dim: int | None, max_logit: bool) -> Float[jax.Array, " n"]:
     """|P'h| / |h|, h standardised features, P their first `dim` principal axes (Ben Ammar et al., ICLR 2024, eq. 6).
 
-    In 0 to 1; with `max_logit` times the largest logit, as the authors do for transformers and not for ResNets. The
-    default `dim` explains 90% of the variance, the paper's rule of thumb; the grid is ours, the paper fits `dim` by
-    hand. Cost: a product with a (D, dim) matrix. Deviations: features are standardised as in the authors' code (the
-    paper's equation does not say so), with a unit's deviation taken as 1 where training has none; a sample at the mean
-    has a share of 0.
+    In 0 to 1; with `max_logit` times the largest logit, as the authors do for transformers and not for ResNets. Left
+    open, `dim` is as many as explain 90% of the variance, the paper's rule of thumb; the grid is ours, the paper fits
+    `dim` by hand. Cost: a product with a (D, dim) matrix. Deviations: features are standardised as in the authors' code
+    (the paper's equation does not say so), with a unit's deviation taken as 1 where training has none; a sample at the
+    mean has a share of 0.
     """
     standard = (outputs.features - params["mean"][None, :]) * params["inverse"][None, :]
     share = jnp.sqrt((dot(normalize(standard), params["basis"]) ** 2).sum(axis=-1))
@@ -210,7 +210,6 @@ register(
         reads=("label_sums", "second", "features"),
         options={"dim": None, "max_logit": False},
         check=neco_check,
-        resolve=neco_resolve,
         limit=neco_limit,
         grid=tuple({"dim": d, "max_logit": m} for m in (False, True) for d in (None, *_NECO_DIMS)),
         aliases=("neural collapse",),
