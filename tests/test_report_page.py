@@ -110,7 +110,7 @@ def test_the_page_of_one_model_asks_which_detector(scored, tmp_path):
     text = write(scored[0], tmp_path / "out").read_text("utf-8")
     page = Page(text)
     assert "<h1>Which detector is safe with this model?</h1>" in text
-    assert "With mine, msp tells" in page.text.replace("\n", " ")
+    assert "With mine, msp tells ID from OOD images best: mean AUROC" in page.text
     assert "95 % interval over images" in page.text.replace("\xa0", " ")
     titles = [part.split("</h3>")[0] for part in text.split("<h3>")[1:]]
     assert titles and not any("Accuracy" in title or "orrelation" in title for title in titles)
@@ -151,6 +151,8 @@ def test_a_term_is_a_link_where_it_first_stands():
     assert str(explained("AUROC < AUROC of an ID")) == (
         '<a class="term" href="#term-auroc">AUROC</a> &lt; AUROC of an <a class="term" href="#term-id">ID</a>'
     )
+    named = str(explained("knn, not knns", ["knn"]))
+    assert named == '<a class="term" href="#term-knn">knn</a>, not knns'
     assert str(explained("VALID, fig-ID, Spearman's ρ")).count("<a") == 1
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 
 from markupsafe import Markup, escape
 
@@ -11,7 +12,6 @@ from oodjax.report.glossary import DETECTORS, TERMS
 
 # Of the terms, those that stand out from a sentence wherever they are; "near" or "seed" would be links all over it.
 MARKED = ("ID", "OOD", "AUROC", "FPR95 (ID)", "FPR95", "ECE", "ROC", "ANOVA", "Spearman's ρ")
-_WORD = re.compile(r"(?<![\w(#-])(" + "|".join(re.escape(str(escape(t))) for t in MARKED) + r")(?![\w)-])")
 
 
 def anchor(term: str) -> str:
@@ -24,8 +24,8 @@ def term(name: str, shown: str | None = None) -> Markup:
     return Markup('<a class="term" href="#{}">{}</a>').format(anchor(name), shown or name)
 
 
-def explained(text: str) -> Markup:
-    """The text with a link at the first place of each term that it holds."""
+def explained(text: str, detectors: Iterable[str] = ()) -> Markup:
+    """The text with a link at the first place of each term, and of each of these detectors, that it holds."""
     seen: set[str] = set()
 
     def link(found: re.Match[str]) -> str:
@@ -35,7 +35,13 @@ def explained(text: str) -> Markup:
         seen.add(name)
         return str(term(name))
 
-    return Markup(_WORD.sub(link, str(escape(text))))
+    return Markup(_words(tuple(detectors)).sub(link, str(escape(text))))
+
+
+@cache
+def _words(detectors: tuple[str, ...]) -> re.Pattern[str]:
+    words = "|".join(re.escape(str(escape(name))) for name in sorted((*MARKED, *detectors), key=len, reverse=True))
+    return re.compile(rf"(?<![\w(#&;-])({words})(?![\w)-])")
 
 
 def detector_words(detectors: Sequence[str], docs: Mapping[str, str]) -> dict[str, str]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import pandas as pd
 
-from oodjax.analysis import Statement, answer, does_accuracy_predict
+from oodjax.analysis import Answer, Interval, Statement, answer, does_accuracy_predict
 from oodjax.report.data import CannotSay, Results, join
 from oodjax.report.figures_tests import term_name
 from oodjax.report.forms import form_of
@@ -14,55 +12,38 @@ from oodjax.report.leaderboard import Leaders, spoken
 from oodjax.report.style import cast
 from oodjax.report.wording import count, number
 
-_QUESTIONS = {
-    "one": "Which detector is safe with this model?",
-    "few": "Which of these models, with which detector, knows what it does not know?",
-    "many": "Does accuracy predict OOD detection?",
-}
 
-
-class First(NamedTuple):
-    """What the first screen says."""
-
-    question: str
-    sentence: str
-    interval: str
-    advice: list[str]
-    unknown: list[str]
-
-
-def first_screen(study: Results) -> First:
-    question = _QUESTIONS[form_of(study)]
+def first_screen(study: Results) -> Answer:
+    """What can be concluded; of one model whose scores are kept, with intervals over its images."""
     try:
         found = answer(*_asked(study), study.baseline, "AUROC", term_name)
     except CannotSay as error:
-        return First(question, f"Nothing can be said: {error}.", "", [], study.notes)
-    return First(question, found.sentence, "", found.advice, [*found.unknown, *study.notes])
+        return Answer("Which detector is safe?", f"Nothing can be said: {error}.", None, [], study.notes)
+    found = found._replace(unknown=[*found.unknown, *study.notes])
+    leaders = Leaders(study, study.models[0])
+    return _of_images(found, leaders) if form_of(study) == "one" and leaders.scores is not None else found
 
 
-def one_model(leaders: Leaders) -> First:
-    """Which detector to use with the only model, as far as its images tell."""
-    study, table, means = leaders.study, leaders.auroc, leaders.means
+def _of_images(found: Answer, leaders: Leaders) -> Answer:
+    """The answer about one model, from its images."""
+    table, mean = leaders.auroc, leaders.means.iloc[0]
     best = str(table.index[0])
-    hardest = str(table.loc[best].idxmin())
+    hardest, interval, tied = str(table.loc[best].idxmin()), leaders.interval(best), leaders.tied()
     sentence = (
-        f"With {leaders.model}, {best} tells ID from OOD images best: mean AUROC {number(means[best])} over "
-        f"{count(len(table.columns), 'OOD set')}{spoken(leaders.interval(best))}."
+        f"With {leaders.model}, {best} tells ID from OOD images best: mean AUROC {number(mean)} over "
+        f"{count(len(table.columns), 'OOD set')}{spoken(interval)}."
     )
-    tied = leaders.tied()
+    others = f"these images do not tell it from {join(tied)}" if tied else "these images tell it from all others"
     advice = [
-        f"Use {best}." if not tied else f"Use {best}; these images do not tell it from {join(tied)}.",
-        f"Its hardest set is {hardest}, with {number(table.at[best, hardest])}"
+        f"Use {best}: {others}." if len(table) > 1 else f"{best} is the only detector here; others may do better.",
+        f"Its hardest set is {hardest}: AUROC {number(table.at[best, hardest])}"
         f"{spoken(leaders.interval(best, hardest))}.",
-        "Set its threshold on ID images that were held out, so that 95 % of them pass: the second leaderboard says "
-        "what else passes.",
+        *found.advice,
+        "Set its threshold on held-out ID images, so that 95 % of them pass; the second leaderboard says what else "
+        "does.",
     ]
-    if len(table) < 2:
-        advice[0] = f"{best} is the only detector here; others may do better."
-    unknown = ["Whether another training of this model, or another seed, would rank the detectors the same."]
-    if leaders.scores is None:
-        unknown.append("How far chance among the images moves these figures: their scores are not kept.")
-    return First(_QUESTIONS["one"], sentence, "", advice, [*unknown, *study.notes])
+    over = Interval(mean, *interval, 0.95, "images") if interval else None
+    return Answer(found.question, sentence, over, advice, found.unknown)
 
 
 def verdict(study: Results) -> list[Statement]:

@@ -15,7 +15,7 @@ from oodjax.listing import read_listing, staging
 from oodjax.report import figures, record, tables
 from oodjax.report.data import ReportError, Results, join, load
 from oodjax.report.explain import detector_words, glossary
-from oodjax.report.first import first_screen, one_model, scope, verdict
+from oodjax.report.first import first_screen, scope, verdict
 from oodjax.report.forms import FEW, asks, form_of, picture
 from oodjax.report.heat import heat_tables, numbers
 from oodjax.report.inline import fitting, inlined
@@ -132,7 +132,7 @@ def _render(study: Results, shown: list[Shown], views: list[tables.View], absent
     return render(
         "page.html",
         study=study,
-        answer=one_model(leaders[0]) if form == "one" and leaders else first_screen(study),
+        answer=first_screen(study),
         scope=scope(study),
         picture=next((f for f in shown if f.key == top), None),
         heat=heat_tables(study),

@@ -43,7 +43,11 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         finalize=_safe,
     )
-    environment.filters |= {"tie": tie, "explained": lambda text: explained(tie(text)), "anchor": anchor}
+    environment.filters |= {
+        "tie": tie,
+        "explained": lambda text, detectors=(): explained(tie(text), detectors),
+        "anchor": anchor,
+    }
     return environment
 
 
