@@ -126,7 +126,7 @@ def test_without_kept_scores_a_leaderboard_has_no_intervals_and_says_so(tmp_path
 @pytest.mark.parametrize(
     ("models", "question", "boards"),
     [
-        (dict.fromkeys(("baseline", "mixup"), "augmentation"), "with which detector", 2),
+        (dict.fromkeys(("baseline", "mixup"), "augmentation"), "Which detector is safe with these models?", 2),
         (MANY, "Does accuracy predict", 0),
     ],
     ids=["few", "many"],

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import cache
 from importlib import resources
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
-from oodjax.report.explain import anchor, explained
+from oodjax.report.explain import explained
 from oodjax.report.reading import visible
 
 SCRIPTS = ("sort", "hover", "heat", "highlight", "filter")
@@ -49,6 +51,10 @@ def _environment() -> jinja2.Environment:
         "anchor": anchor,
     }
     return environment
+
+
+def _explained(text: str, detectors: Iterable[str] = ()) -> Markup:
+    return explained(tie(text), detectors)
 
 
 def _safe(value: Any) -> Any:
