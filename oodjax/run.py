@@ -262,7 +262,7 @@ def _run(job: Job) -> None:
 def _write(job: Job, engine: Engine, console: Console, stages: Any) -> None:
     """Tables of everything that is finished, the manifest and the report."""
     from oodjax import thumbnails
-    from oodjax.console import print_notes, print_tables, waiting, say
+    from oodjax.console import print_notes, print_tables, say, waiting
     from oodjax.execute import objections
     from oodjax.listing import read_listing, staging
     from oodjax.results import tabulate, with_kept

@@ -130,6 +130,7 @@ def test_images_that_cannot_be_read_are_left_out_and_named(here, network, tmp_pa
 
 WRONG = {
     "no model": ({"model": "nowhere"}, "--model: nowhere is no checkpoint"),
+    "an endless name": ({"model": "9" * 400}, "is no checkpoint that `python -m converters` wrote"),
     "no function": ({"model": "tiny:nothing"}, "no function nothing"),
     "no images": ({"id": "nowhere"}, "--id: nowhere is not there"),
     "no classes": ({"id": "near/class_0"}, "--id: folder class_0 has images without a class"),

@@ -301,6 +301,8 @@ WRONG = {
     "unknown class": ({"id-test": "strangers"}, ["--id-test", "not known: z", "known are a, b, c"]),
     "no such user": ({"id-val": "~nobody-of-that-name/x"}, ["--id-val", "home"]),
     "no checkpoint": ({"model": "train"}, ["--model", "train is no checkpoint", "converters", "module:function"]),
+    "an endless model": ({"model": "m" * 400}, ["--model", "is no checkpoint"]),
+    "an endless set": ({"id-val": "s" * 400}, ["--id-val", "is not there"]),
     "no module": ({"model": "nothing_there:build"}, ["nothing_there:build", "no module nothing_there"]),
     "no function": ({"model": "own_networks:nope"}, ["own_networks:nope", "no function nope"]),
     "no colon": ({"model": "own_networks:"}, ["own_networks:", "module:function"]),

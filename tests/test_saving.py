@@ -188,6 +188,11 @@ def flip(folder: Path) -> None:
     path.write_bytes(content)
 
 
+def put_a_folder_in_its_place(folder: Path) -> None:
+    (folder / "manifest.json").unlink()
+    (folder / "manifest.json").mkdir()
+
+
 def delete_weights(folder: Path) -> None:
     for path in sorted((folder / "weights").rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
@@ -200,6 +205,7 @@ def renamed(manifest):
 
 DAMAGE = {
     "no manifest": (lambda f: (f / "manifest.json").unlink(), "that oodjax.save wrote: manifest.json is missing"),
+    "a folder": (put_a_folder_in_its_place, "manifest.json cannot be read: Is a directory"),
     "no json": (lambda f: (f / "manifest.json").write_text("{", encoding="utf-8"), "manifest.json is damaged"),
     "a bit": (flip, "weights is damaged"),
     "no arrays": (delete_weights, "weights is damaged"),

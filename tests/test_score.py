@@ -172,6 +172,7 @@ def environment():
 
 WRONG = {
     "no monitor": (["--monitor", "known", "known"], "--monitor: known holds nothing that oodjax.save wrote"),
+    "an endless name": (["--monitor", "m" * 400, "known"], "mmm holds nothing that oodjax.save wrote"),
     "no network": (["--monitor", "monitor", "known"], "is a function of your own: give it by --model MODULE:FUNCTION"),
     "another": (["--monitor", "monitor", "--model", "tiny:build_second", "known"], "with another head: its kernel"),
     "a detector": (["--monitor", "alone", "known"], "alone holds a detector without a network"),

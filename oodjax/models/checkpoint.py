@@ -204,13 +204,15 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of a finished checkpoint, or None where there is none.
 
     Raises:
-      CheckpointError: it is no JSON table.
+      CheckpointError: it cannot be read, or is no JSON table.
     """
     path = folder / MANIFEST
-    if not path.exists():
+    if not os.path.exists(path):  # False, where the name is too long to be one
         return None
     try:
         manifest = json.loads(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged; delete the folder to make it anew: {error}") from error
     if not isinstance(manifest, dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -117,9 +118,9 @@ def model_of(name: str, category: str, text: str, base: Path, where: str, kind: 
         folder = base / Path(text).expanduser()
     except RuntimeError as error:
         raise StudyError(f"{where}: {error}") from error
-    if kind == "network" or (kind is None and ":" in text and not folder.exists()):
+    if kind == "network" or (kind is None and ":" in text and not os.path.exists(folder)):
         return Imported(name, category, text, base)
-    if not (folder / "manifest.json").is_file():
+    if not os.path.isfile(folder / "manifest.json"):  # False, where the name is too long to be one
         other = "" if kind else ", and not module:function"
         raise StudyError(f"{where}: {folder} is no checkpoint that `python -m converters` wrote{other}")
     return Converted(name, category, folder)
@@ -141,7 +142,7 @@ def _set(
     classes = next((s.source.class_names for s in former if isinstance(s.source, Files) and s.source.class_names), ())
     try:
         listed = base / Path(text).expanduser()
-        above = (root or options.root) if not text.startswith("tfds:") and listed.is_file() else None
+        above = (root or options.root) if not text.startswith("tfds:") and os.path.isfile(listed) else None
         content = options.hash_content
         source = source_of(text, above, base, class_names=classes, hash_content=content, data_dir=options.data)
         if role.startswith("ood"):
