@@ -45,11 +45,7 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         finalize=_safe,
     )
-    environment.filters |= {
-        "tie": tie,
-        "explained": lambda text, detectors=(): explained(tie(text), detectors),
-        "anchor": anchor,
-    }
+    environment.filters |= {"tie": tie, "explained": _explained}
     return environment
 
 
