@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,6 +55,19 @@ def run(page: str, names: dict[str, Any] | None = None) -> dict[str, Any]:
         if after.kind == "text":
             check(printed.getvalue(), after.text, after.within, f"{page}, line {after.line}")
     return names
+
+
+def commands(text: str) -> list[list[str]]:
+    """The words of each command line of the project in a text's plain blocks, what comes after `>` or `&&` left out."""
+    plain = [m["text"] for m in _BLOCK.finditer(text) if m["kind"] not in ("python", "text", "toml")]
+    plain += re.findall(r"(?:^    .*\n)+", re.sub(_BLOCK, "", text), re.M)  # indented code
+    found = []
+    for line in "\n".join(plain).replace("\\\n", " ").splitlines():
+        called = re.match(r"\s*(?:srun )?(?:python -m ((?:oodjax|converters)[\w.]*)|oodjax)(?P<rest>(?: [^>]*)?)", line)
+        if called is not None:
+            words = shlex.split(called["rest"].replace('"', ""), comments=True)
+            found.append([called[1] or "oodjax", *words])
+    return found
 
 
 @contextlib.contextmanager

@@ -232,8 +232,8 @@ def index() -> str:
             f"| [`{name}`]({name}.md) | {_escape(text)} | {', '.join(BRIEFLY[n] for n in method.needs)} | {figures} |"
         )
     return (
-        "---\nhide: [toc]\n---\n\n# Detectors\n\nBest first in the digits study: small networks on small images. Which "
-        "one suits your model, your own held-out images tell: `python -m oodjax.recommend`.\n\n"
+        "---\nhide: [toc]\n---\n\n# Detectors\n\nBest first in the digits study: small networks on small images. For "
+        "your model [`oodjax recommend`](../howto/commands.md) ranks them on your own held-out images.\n\n"
         + "\n".join(lines)
         + "\n"
     )
