@@ -15,6 +15,7 @@ import oodjax
 from oodjax import TrainStatistics, detectors, metrics
 from oodjax.detectors.base import METHODS
 from oodjax.testing import problem
+from oodjax.training.recipes import RECIPES
 
 
 def test_what_is_printed_must_be_what_is_shown():
@@ -66,14 +67,17 @@ def test_the_way_to_a_deployed_monitor(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_detector_of_your_own():
-    known = dict(METHODS)
+    known, recipes = dict(METHODS), dict(RECIPES)
     try:
         det = pages.run("howto/own-detector.md")["det"]
         train, _, test, head = problem(signed=False)
         scores = np.asarray(det.fit(TrainStatistics.collect(train, head)).score(test), np.float64)
     finally:
+        assert RECIPES["noisy_mixup"].augment == ("noise", "mixup")
         METHODS.clear()
         METHODS.update(known)
+        RECIPES.clear()
+        RECIPES.update(recipes)
     h = train.features.astype(np.float64)
     means = np.stack([h[train.labels == c].mean(axis=0) for c in range(head.kernel.shape[1])])
     own = np.linalg.norm(test.features - means[test.logits.argmax(axis=1)], axis=1)
