@@ -10,7 +10,11 @@ from oodjax.zoo import CATEGORIES
 
 
 def test_each_detector_is_explained_in_its_order():
-    assert [n for n in names() if n in DETECTORS] == [*DETECTORS] and DETECTORS.keys() >= {"gradnorm", "relation", "cadref"}
+    assert [n for n in names() if n in DETECTORS] == [*DETECTORS] and DETECTORS.keys() >= {
+        "gradnorm",
+        "relation",
+        "cadref",
+    }
 
 
 def test_what_stands_in_tables_and_legends_is_explained():

@@ -171,7 +171,12 @@ def test_partial_tables_give_a_report_that_says_so(folder, edit, reason, rendere
     ("edit", "name", "message"),
     [
         (lambda t: t.drop(columns=["auroc", "dataset"]), "results.csv", "lacks the columns dataset, auroc"),
-        (lambda t: t.assign(auroc=100 * t["auroc"]), "results.csv", "auroc must be in 0 to 1"),
+        (lambda t: t.assign(auroc=200 * t["auroc"]), "results.csv", "auroc must be in 0 to 100"),
+        (
+            lambda t: t.assign(auroc=t["auroc"].mask(t.index == 3, 50)),
+            "results.csv",
+            "auroc must be in 0 to 1, got '50",
+        ),
         (lambda t: t.assign(auroc="good"), "results.csv", "got 'good' in data row 1"),
         (lambda t: pd.concat([t, t.iloc[:1]]), "results.csv", "more than one row for model baseline"),
         (lambda t: t.iloc[:0], "results.csv", "has no rows"),

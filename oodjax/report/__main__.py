@@ -19,8 +19,13 @@ def parser() -> Parser:
         prog="python -m oodjax.report",
         description="Writes index.html, figures (SVG, PNG) and tables (CSV) of a folder of results.csv and models.csv.",
     )
-    parser.add_argument("folder", type=folder, help="the results folder")
-    parser.add_argument("--out", type=folder, default=argparse.SUPPRESS, help="where to write (default: FOLDER/report)")
+    parser.add_argument("folder", type=folder, help="the results folder, or a CSV file of results")
+    parser.add_argument(
+        "--out",
+        type=folder,
+        default=argparse.SUPPRESS,
+        help="where to write (default: FOLDER/report, or NAME-report beside NAME.csv)",
+    )
     parser.add_argument(
         "--baseline",
         default=argparse.SUPPRESS,
@@ -34,8 +39,41 @@ def parser() -> Parser:
         metavar="NAME",
         help="detectors to draw ROC curves and score histograms of (default: the one with the best mean rank)",
     )
+    parser.add_argument(
+        "--models",
+        type=folder,
+        default=argparse.SUPPRESS,
+        metavar="CSV",
+        help="the table of models (default: models.csv in the folder, or columns of the results)",
+    )
+    parser.add_argument(
+        "--columns",
+        nargs="+",
+        default=argparse.SUPPRESS,
+        metavar="NAME=HEADING",
+        help="what the tables call our columns, such as model=Model,detector=Method,auroc=AUROC",
+    )
+    parser.add_argument(
+        "--unit",
+        choices=("fraction", "percent"),
+        default=argparse.SUPPRESS,
+        help="of accuracies and figures of merit (default: as their size says)",
+    )
     add_plugins(parser)
     return parser
+
+
+def _given(command: Parser, options: dict[str, Any]) -> dict[str, Any]:
+    """The options of `write`: where the tables are and how they name things is one of them."""
+    from oodjax.analysis.columns import parse_columns
+    from oodjax.report.given import Given
+
+    try:
+        columns = parse_columns(options.pop("columns", ()))
+    except ValueError as error:
+        command.error(f"argument --columns: {error}")
+    given = Given(options.pop("folder"), options.pop("models", None), columns, options.pop("unit", None))
+    return {**options, "folder": given}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 plugins.load(given)
             except UsageError as error:
                 command.error(str(error))
-        return {**options, "detectors": split_names(options.get("detectors", ()))}
+        return {**_given(command, options), "detectors": split_names(options.get("detectors", ()))}
 
     def work(options: dict[str, Any]) -> int:
         from oodjax.report.page import write

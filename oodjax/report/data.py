@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from oodjax.analysis import feature_space
 from oodjax.analysis.table import join_models
 from oodjax.metrics import COLUMNS as METRICS
+from oodjax.report.given import ARCHITECTURE as ARCHITECTURE
+from oodjax.report.given import Given, read_given
 from oodjax.report.kept import kept_column, read_kept
-from oodjax.report.reading import CannotSay, ReportError, image_sets, parse_table, read_bytes, read_manifest
+from oodjax.report.reading import CannotSay, ReportError, image_sets, read_manifest
 from oodjax.zoo import CATEGORIES, checkpoints
 
-KEYS = ("model", "detector", "dataset", "ood_category")
-FACTS = ("model", "category", "accuracy", "ece")
 SPOKEN = {
     "auroc": "AUROC",
     "fpr95": "FPR95",
@@ -28,7 +28,6 @@ SPOKEN = {
     "auroc_incorrect_vs_ood": "AUROC of incorrect ID samples vs OOD",
     "auroc_correct_vs_incorrect": "AUROC of correct vs incorrect ID samples",
 }
-ARCHITECTURE = ("architecture", "arch")
 OOD_ORDER = ("near", "far", "extreme", "synthetic")
 _NOT_KEPT = "scores and features are not kept with these tables (run.json names none)"
 
@@ -169,30 +168,31 @@ class Results:
         return scores[:, kept_column(self.folder, model, image_set, detector)].astype(np.float64)
 
 
-def load(folder: Path, baseline: str | None = None) -> Results:
-    """Reads results.csv, models.csv and run.json, where there is one.
+def load(source: Path | Given, baseline: str | None = None) -> Results:
+    """Reads the results, the models and run.json, where there is one.
+
+    Args:
+      source: a folder of results.csv and models.csv, a CSV file of results, or both and how they name things.
+      baseline: the model or recipe that others are compared with; by default the one of that name or category.
 
     Raises:
       ReportError: a file is missing or does not hold what its columns promise.
     """
-    if not folder.is_dir():
-        raise ReportError(f"{folder} is not a folder")
-    source = read_bytes(folder / "results.csv")
-    results = parse_table(folder / "results.csv", source, KEYS, ("auroc",), METRICS, ("detector_family",))
-    content = read_bytes(folder / "models.csv")
-    facts = parse_table(folder / "models.csv", content, FACTS[:2], FACTS[2:], FACTS[2:], ARCHITECTURE)
-    _reject_duplicates(folder / "results.csv", results, ["model", "detector", "dataset"])
-    _reject_duplicates(folder / "models.csv", facts, ["model"])
-    if facts[["accuracy", "ece"]].isna().any(axis=None):
-        raise ReportError(f"{folder / 'models.csv'}: accuracy or ece is missing for some model")
+    given = source if isinstance(source, Given) else Given(source)
+    folder = given.folder
+    if not given.path.exists():
+        raise ReportError(f"there is no {given.path}" if given.path.suffix else f"{given.path} is not a folder")
+    results, facts, content, notes = read_given(given)
+    _reject_duplicates(given.results_path, results, ["model", "detector", "dataset"])
+    _reject_duplicates(given.models_path or given.results_path, facts, ["model"])
     several = results.groupby("dataset")["ood_category"].nunique()
     if (several > 1).any():
-        raise ReportError(f"{folder / 'results.csv'}: {several.idxmax()} belongs to more than one ood_category")
+        raise ReportError(f"{given.results_path}: {several.idxmax()} belongs to more than one ood_category")
     unknown = sorted(set(results["model"]) - set(facts["model"]))
     if unknown:
-        raise ReportError(f"{folder / 'models.csv'} has no row for {join(unknown)}")
+        raise ReportError(f"{given.models_path} has no row for {join(unknown)}")
     joined = join_models(results, facts)
-    manifest, notes = read_manifest(folder / "run.json"), []
+    manifest = read_manifest(given.manifest_path)
     if not manifest:
         notes.append("There is no run.json: what was run, and with which versions, is not known.")
     unused = sorted(set(facts["model"]) - set(results["model"]))
@@ -200,7 +200,7 @@ def load(folder: Path, baseline: str | None = None) -> Results:
         notes.append(f"models.csv lists {join(unused)}, of which there are no results.")
         facts = facts[~facts["model"].isin(unused)]
     facts = facts.set_index("model", drop=False).rename_axis(None)
-    study = Results(folder, joined, facts, manifest, _find_baseline(facts, baseline, notes), source, notes)
+    study = Results(folder, joined, facts, manifest, _find_baseline(facts, baseline, notes), content, notes)
     _note_gaps(study)
     _note_run(study)
     return study

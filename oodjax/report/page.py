@@ -17,6 +17,7 @@ from oodjax.report.data import ReportError, Results, join, load
 from oodjax.report.explain import detector_words, glossary
 from oodjax.report.first import first_screen, scope, verdict
 from oodjax.report.forms import FEW, asks, form_of, picture
+from oodjax.report.given import Given
 from oodjax.report.heat import heat_tables, numbers
 from oodjax.report.inline import fitting, inlined
 from oodjax.report.leaderboard import Leaders
@@ -54,12 +55,15 @@ class Shown(NamedTuple):
     markup: str = ""
 
 
-def write(folder: Path, out: Path | None = None, detectors: Sequence[str] = (), baseline: str | None = None) -> Path:
-    """Writes the report of a results folder.
+def write(
+    folder: Path | Given, out: Path | None = None, detectors: Sequence[str] = (), baseline: str | None = None
+) -> Path:
+    """Writes the report of a results folder, or of a table.
 
     Args:
-      folder: holds results.csv and models.csv, and may hold run.json and the units it names.
-      out: where to write; by default `folder/report`.
+      folder: holds results.csv and models.csv, and may hold run.json and the units it names; or a CSV file of results;
+        or `Given`, which says how the tables name and measure things.
+      out: where to write; by default `folder/report`, or `NAME-report` beside a file NAME.csv.
       detectors: those to draw ROC curves and score histograms of; by default the one with the best mean rank.
       baseline: the model that others are compared with; by default the one named or categorised `baseline`.
 
@@ -71,9 +75,9 @@ def write(folder: Path, out: Path | None = None, detectors: Sequence[str] = (), 
       ForeignFile: something in `out` that no earlier report has listed would be replaced.
       OSError: the report cannot be written. In all three cases `out` is as it was.
     """
-    folder = Path(folder)
-    out = folder / "report" if out is None else Path(out)
-    study = load(folder, baseline)
+    given = folder if isinstance(folder, Given) else Given(Path(folder))
+    out = given.out if out is None else Path(out)
+    study = load(given, baseline)
     wanted = _named(study, detectors)
     listing = read_listing(out, LISTING, MAKER)
     listing.check(_planned(study, wanted))
@@ -82,7 +86,7 @@ def write(folder: Path, out: Path | None = None, detectors: Sequence[str] = (), 
         views, absent = _tabulate(study, staged / "tables")
         write_whole(staged / "tables" / "results.csv", lambda file: file.write(study.source))
         write_text(staged / "index.html", _render(study, shown, views, absent))
-        listing.publish(staged, {"made_from": made_from(folder)})
+        listing.publish(staged, {"made_from": made_from(given)})
     return out / "index.html"
 
 
@@ -100,13 +104,13 @@ def _named(study: Results, detectors: Sequence[str]) -> list[str]:
 def up_to_date(folder: Path) -> bool:
     """Whether `folder/report` holds all its files unaltered, made by this code from the tables that are there now."""
     listing = read_listing(folder / "report", LISTING, MAKER)
-    return listing.whole() and listing.facts.get("made_from") == made_from(folder)
+    return listing.whole() and listing.facts.get("made_from") == made_from(Given(folder))
 
 
-def made_from(folder: Path) -> str:
+def made_from(given: Given) -> str:
     """Fingerprint of what decides a report."""
-    inputs = [sha256(folder / name) for name in ("results.csv", "models.csv")]
-    manifest = {k: v for k, v in read_manifest(folder / "run.json").items() if k not in _OF_ONE_RUN}
+    inputs = given.facts()
+    manifest = {k: v for k, v in read_manifest(given.manifest_path).items() if k not in _OF_ONE_RUN}
     looks = [sha256(path) for path in sorted(Path(__file__).parent.rglob("*")) if path.suffix in _LOOKS]
     return fingerprint([*inputs, manifest, package_code("report", "analysis", "zoo"), *looks])
 

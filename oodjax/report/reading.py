@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from oodjax.analysis.columns import in_percent, renamed, said_percent
 from oodjax.command_line import UsageError
 
 # What XML cannot hold, or what would break a line of a figure.
@@ -52,6 +53,9 @@ def parse_table(
     required: Sequence[str],
     fractions: Sequence[str],
     optional: Sequence[str] = (),
+    columns: Mapping[str, str] | None = None,
+    unit: str | None = None,
+    assumed: list[str] | None = None,
 ) -> pd.DataFrame:
     """A CSV table.
 
@@ -62,8 +66,11 @@ def parse_table(
       required: other columns that must be there.
       fractions: columns that, where present, are turned into percent.
       optional: columns of text that may be absent or empty.
+      columns: our names -> headings, where they differ; those of other tables may be among them.
+      unit: of the fractions, "fraction" or "percent"; by default as `in_percent` finds it.
+      assumed: is told what was taken for percent.
     """
-    table = _rows(path, content)
+    table = renamed(_rows(path, content), columns or {}, str(path), some=True)
     missing = [c for c in (*names, *required) if c not in table.columns]
     if missing:
         raise ReportError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
@@ -77,8 +84,13 @@ def parse_table(
             if _UNPRINTABLE.search(name):
                 raise ReportError(f"{path}: {column} holds a control character: {name!r}")
     for column in (c for c in fractions if c in table.columns):
-        table[column] = _percent(path, column, table[column])
+        table[column] = _percent(path, column, table[column], unit, assumed)
     return table
+
+
+def headings(content: bytes) -> set[str]:
+    """Those of a table that was parsed before."""
+    return set(next(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))))
 
 
 def _rows(path: Path, content: bytes) -> pd.DataFrame:
@@ -102,14 +114,18 @@ def _rows(path: Path, content: bytes) -> pd.DataFrame:
     return pd.DataFrame([fields for _, fields in lines[1:]], columns=headings, dtype=str)
 
 
-def _percent(path: Path, column: str, text: pd.Series) -> pd.Series:
+def _percent(path: Path, column: str, text: pd.Series, unit: str | None, assumed: list[str] | None) -> pd.Series:
     empty = text.str.strip().str.lower().isin(["", "nan", "na"])
     values = pd.to_numeric(text.mask(empty), errors="coerce").astype(np.float64)
-    bad = values.isna() & ~empty | (values < 0) | (values > 1)
+    percent = in_percent(values.to_numpy(), unit)
+    top = 100 if percent else 1
+    bad = values.isna() & ~empty | (values < 0) | (values > top)
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
-        raise ReportError(f"{path}: {column} must be in 0 to 1, got {text.iloc[row]!r} in data row {row + 1}")
-    return 100 * values
+        raise ReportError(f"{path}: {column} must be in 0 to {top}, got {text.iloc[row]!r} in data row {row + 1}")
+    if percent and unit is None and assumed is not None:
+        assumed.append(f"{said_percent(path.name, column, values.to_numpy())}.")
+    return values if percent else 100 * values
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
