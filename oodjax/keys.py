@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from oodjax import fingerprints
 from oodjax.data.sets import ImageSet
 from oodjax.detectors.base import METHODS, Method
 from oodjax.detectors.labels import parse
@@ -12,6 +14,7 @@ from oodjax.fingerprints import package_code, source_fingerprint
 from oodjax.forward import Points
 from oodjax.store import key_of
 from oodjax.study import Study
+from oodjax.syntax import parse as parse_source
 
 FORWARD = (
     "data/loader.py",
@@ -90,9 +93,22 @@ def _method_key(method: Method) -> str:
 def _function_key(function: Any) -> str:
     """Of the whole file of a function of the package, which few edits do not concern; else of its source."""
     module = getattr(function, "__module__", None) or ""
-    if module.startswith("oodjax."):
-        return package_code(module.removeprefix("oodjax.").replace(".", "/") + ".py")
-    return source_fingerprint(function)
+    return package_code(*_files(module)) if module.startswith("oodjax.") else source_fingerprint(function)
+
+
+def _files(module: str) -> list[str]:
+    """A module's file in the package, and those of other detectors that it takes something from."""
+    found, unread = set(SCORING), [_file(module)]
+    while unread:
+        found.add(file := unread.pop())
+        tree = parse_source((fingerprints.PACKAGE / file).read_text(encoding="utf-8"))
+        modules = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        unread += {_file(name) for name in modules if name.startswith("oodjax.detectors.")} - found
+    return sorted(found - set(SCORING))
+
+
+def _file(module: str) -> str:
+    return module.removeprefix("oodjax.").replace(".", "/") + ".py"
 
 
 def scores_key(detector: str, options: Mapping[str, Any], reads: Sequence[str]) -> str:

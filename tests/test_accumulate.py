@@ -113,11 +113,11 @@ def test_what_was_asked_for_is_kept_and_equals_the_whole(needs):
 
 def points(name: str):
     """Every grid point, at sizes that the oracle's problem carries."""
-    small = {"knn": {"k": 5}, "vim": {"dim": 7}}.get(name)
+    small = {"knn": {"k": 5}, "vim": {"dim": 7}, "neco": {"dim": 5}}.get(name)
     return [detectors.create(name, **(small or options)) for options in ([{}] if small else detectors.grid(name))]
 
 
-@pytest.mark.parametrize("name", detectors.NAMES)
+@pytest.mark.parametrize("name", detectors.names())
 def test_what_a_method_declares_is_enough_and_none_of_it_too_much(name):
     """Fitted to what it says it reads it learns the same, and with any of it left out it is refused."""
     problem, declared = oracles.problem(), detectors.reads([name])

@@ -85,7 +85,7 @@ def test_keys_by_place_are_distinct_and_those_of_another_seed_independent():
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in detectors.NAMES if set(detectors.reads([n])) & {"features", "layer_means"}]
+    "name", [n for n in detectors.names() if set(detectors.reads([n])) & {"features", "layer_means"}]
 )
 def test_detectors_learn_the_same_from_memory_maps(tmp_path, name):
     problem = oracles.problem()

@@ -77,7 +77,7 @@ def test_a_vit_is_exported_too(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", detectors.NAMES)
+@pytest.mark.parametrize("name", detectors.names())
 def test_every_detector_lowers_for_all_platforms(tmp_path, name):
     from jax import export
 

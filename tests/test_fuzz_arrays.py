@@ -193,7 +193,7 @@ JUNK = (
 )
 
 
-@pytest.mark.parametrize("name", detectors.NAMES)
+@pytest.mark.parametrize("name", detectors.names())
 def test_junk_in_place_of_options(name):
     p = problem()
     stats = TrainStatistics.collect(p.train, p.head)

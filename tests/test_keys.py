@@ -14,7 +14,7 @@ import tiny
 
 import oodjax
 from oodjax import detectors, fingerprints, keys
-from oodjax.detectors import METHODS, NAMES, Method
+from oodjax.detectors import METHODS, Method, names
 
 STUDY = tiny.study(1)
 POINTS = ((1.0,), (0.0,))
@@ -56,7 +56,7 @@ def all_keys() -> dict[str, str]:
         "histogram": keys.statistics_key(partial, "outputs"),
         "gram in the pass": keys.in_pass_key("gram", [{}], "outputs", "statistics"),
         "choice": keys.selection_key("msp", ["outputs"]),
-        **{name: keys.scores_key(name, {}, ["outputs"]) for name in NAMES},
+        **{name: keys.scores_key(name, {}, ["outputs"]) for name in names()},
     }
 
 
@@ -88,9 +88,9 @@ def test_a_change_of_wording_changes_no_key(package):
     assert all_keys() == before
 
 
-EVERY, MAPS = set(NAMES), {"layer_means", "gram in the pass"}
+EVERY, MAPS = set(names()), {"layer_means", "gram in the pass"}
 IN_PASS = {"gram in the pass", "choice"}  # made of a detector's code as its scores are
-OF_FEATURE = {name for name in NAMES if METHODS[name].family == "feature"}
+OF_FEATURE = {name for name in names() if METHODS[name].family == "feature"}
 EDITS = {
     "data/loader.py": {"outputs"},
     "data/preprocess.py": {"outputs"},
@@ -109,7 +109,9 @@ EDITS = {
     "moments.py": EVERY | IN_PASS,
     "neighbors.py": EVERY | IN_PASS,
     "softmax.py": {"odin in the pass"} | EVERY | IN_PASS,
-    "detectors/feature.py": OF_FEATURE,
+    "detectors/feature.py": OF_FEATURE,  # the later ones of features take from it
+    "detectors/later/feature.py": {"residual", "gmm", "mdspp"},
+    "detectors/later/rows.py": set(names()[21:]) - {"relation"},
     "metrics.py": {"choice"},
     "console.py": set(),
     "run.py": set(),

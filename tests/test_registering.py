@@ -11,7 +11,7 @@ import oracles
 import pytest
 
 from oodjax import detectors
-from oodjax.detectors import NAMES, Method, register
+from oodjax.detectors import NAMES, Method, names, register
 from oodjax.detectors.base import METHODS
 from oodjax.testing import check_detector
 
@@ -176,6 +176,6 @@ def test_a_broken_law_is_named(law):
 FEW = ("msp", "vim")
 
 
-@pytest.mark.parametrize("name", [n if n in FEW else pytest.param(n, marks=pytest.mark.slow) for n in NAMES])
-def test_the_study_s_own_keep_all_laws(name):
+@pytest.mark.parametrize("name", [n if n in FEW else pytest.param(n, marks=pytest.mark.slow) for n in names()])
+def test_our_own_keep_all_laws(name):
     check_detector(name, **{"gen": {"top_m": 5}, "knn": {"k": 10}}.get(name, {}))

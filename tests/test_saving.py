@@ -17,7 +17,7 @@ from flax import nnx
 
 import oodjax
 from oodjax import detectors, saving
-from oodjax.detectors import NAMES
+from oodjax.detectors import names
 from oodjax.models import ResNetConfig, checkpoint, initialize
 from oodjax.models.checkpoint import CheckpointError
 from oodjax.models.network import Network
@@ -59,12 +59,12 @@ def in_another_process(folder: Path) -> dict[str, np.ndarray]:
 
 def test_all_detectors_score_the_same_bits_in_another_process(tmp_path):
     new = monitors.outputs("new")
-    for i, name in enumerate(NAMES):
+    for i, name in enumerate(names()):
         det = monitors.calibrated(name) if i % 2 else monitors.fitted(name)
         oodjax.save(tmp_path / "saved" / name, det)
         assert oodjax.load(tmp_path / "saved" / name) == det
     found = in_another_process(tmp_path)
-    for i, name in enumerate(NAMES):
+    for i, name in enumerate(names()):
         det = monitors.calibrated(name)
         np.testing.assert_array_equal(found[name], det.score(new), err_msg=name)
         assert (f"{name}.p" in found) == bool(i % 2)

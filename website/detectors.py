@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from oodjax import detectors
 from oodjax.detectors.base import METHODS, Method
-from oodjax.report.glossary import DETECTORS, explain
+from oodjax.report.glossary import explain
 from website import pictures, study
 
 RECORD = Path(__file__).parents[1] / "benchmarks" / "results" / "cpu.json"
@@ -210,7 +210,7 @@ def _studies(name: str) -> list[str]:
             f"{said['place']} of 21 by mean rank{rank}."
         )
     if name not in study.standings():
-        known = "It was not among the 21 detectors of the study." if name not in DETECTORS else ""
+        known = "It was not among the 21 detectors of the study." if name not in detectors.NAMES else ""
         return [f"## In the studies\n\n{known}"] if known else []
     found = study.standings()[name]
     lines.append(
