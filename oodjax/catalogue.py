@@ -109,11 +109,16 @@ def presets() -> Rows:
     return [
         {
             "name": name,
-            "title": (import_module(f"oodjax.presets.{name}").__doc__ or "").strip().split("\n")[0],
-            "options": [f"--{field.replace('_', '-')}" for field in presets.TAKES[name]],
+            "title": _title(name in presets.OWN, presets.find(name).make),
+            "options": [f"--{field.replace('_', '-')}" for field in presets.find(name).takes],
         }
-        for name in presets.NAMES
+        for name in presets.names()
     ]
+
+
+def _title(own: bool, make: Callable[..., Any]) -> str:
+    """The first line of what a preset says of itself: a function, or the module of a ready-made one."""
+    return ((make.__doc__ if own else import_module(make.__module__).__doc__) or "").strip().split("\n")[0]
 
 
 LISTS: dict[str, Callable[[], Rows]] = {"detectors": detectors, "models": models, "presets": presets}

@@ -54,7 +54,12 @@ def parser() -> Parser:
     )
     several: dict[str, Any] = {"type": names, "nargs": "+", "default": argparse.SUPPRESS, "metavar": "NAME"}
     add, suppressed = parser.add_argument, argparse.SUPPRESS
-    add("preset", nargs="?", default="digits", help="digits, cifar10, imagenet, own, or a study file (.toml)")
+    add(
+        "preset",
+        nargs="?",
+        default="digits",
+        help="digits, cifar10, imagenet, own, a plugin's, or a study file (.toml)",
+    )
     add("--models", **several, help="models, separated by spaces or commas (default: all)")
     add("--detectors", **several, help="detectors, or with options, vim:dim=512; all: the study's (default: all)")
     add("--datasets", **several, help="OOD test sets, separated by spaces or commas (default: all)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -84,6 +85,7 @@ class Study:
       fast_pixels: one boxed resize an image; see `oodjax.data.preprocess`.
       on_bad_image: "stop" or "skip".
       fleet: models that share a pass; 0 lets the device's memory decide.
+      optional: models that are part of the study where they are asked for by name, or made already.
       replicates: of a study that trains each recipe with several seeds: model -> (recipe, seed).
     """
 
@@ -99,6 +101,7 @@ class Study:
     on_bad_image: str = "stop"
     fleet: int = 0
     replicates: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    optional: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         def check(name: str, value: Any, holds: bool, possible: str) -> None:
@@ -181,9 +184,9 @@ class Study:
         detectors: Collection[str] | None = None,
         datasets: Collection[str] | None = None,
     ) -> Study:
-        """The part of the study that these names pick out, in the study's order; None keeps all.
+        """The part of the study that these names pick out, in the study's order; None or "all" keeps all.
 
-        A recipe's name stands for the models of all its seeds.
+        Of its `optional` models all are those that are made. A recipe's name stands for the models of all its seeds.
 
         Raises:
           StudyError: a name that the study does not have, or no name at all.
@@ -196,13 +199,17 @@ class Study:
                 return tuple(known)
             unknown = [name for name in given if name not in known]
             if unknown or not given:
-                raise StudyError(
-                    f"unknown {kind} {', '.join(unknown) or '(none given)'}; there are: {possible or ', '.join(known)}"
-                )
+                recipes = [recipe for recipe, _ in self.replicates.values()] if kind == "model" else []
+                near = difflib.get_close_matches(unknown[0], [*recipes, *known], n=1) if unknown else []
+                hint = f". Did you mean {near[0]!r}?" if near else ""
+                said = ", ".join(unknown) or "(none given)"
+                raise StudyError(f"unknown {kind} {said}; there are: {possible or ', '.join(known)}{hint}")
             return tuple(name for name in known if name in given)
 
         kept = chosen("dataset", datasets, [s.name for s in self.ood_tests])
-        if models is not None:
+        if models is None or set(models) == {"all"}:
+            models = [m.name for m in self.models if m.name not in self.optional or m.facts() is not None]
+        else:
             models = [name for given in models for name in self._of_recipe(given)]
         named = chosen("model", models, [m.name for m in self.models], self._possible())
         labels = None if detectors is None or "all" in detectors else canonical(detectors)

@@ -47,7 +47,7 @@ def test_a_recipe_names_all_of_its_seeds_and_a_model_one(tmp_path):
     both = study.only(models=("ema.seed2", "baseline"))
     assert [m.name for m in both.models] == ["baseline.seed0", "baseline.seed1", "baseline.seed2", "ema.seed2"]
     assert both.replicates == {m.name: study.replicates[m.name] for m in both.models}
-    with pytest.raises(StudyError, match=r"unknown model baseline.seed3; there are: baseline, .*baseline.seed0$"):
+    with pytest.raises(StudyError, match=r"unknown model baseline.seed3; there are: baseline, .*baseline.seed0\. Did"):
         study.only(models=("baseline.seed3",))
 
 

@@ -30,8 +30,8 @@ def study(options: Options) -> Study:
     sets = cifar10.load(options.data, _datasets(options), seed=options.seed)
     train = next(s for s in sets if s.role == "train")
     shared = {"config": CONFIG, "train": train, "mean": MEAN, "std": STD, "size": cifar10.SIZE}
-    models, replicates = trained(RECIPES.values(), options, SEEDS, **shared)
-    return Study("cifar10", sets, models, replicates=replicates, **options.settings(BATCH_SIZE))
+    recipes = trained(RECIPES.values(), options, SEEDS, **shared)
+    return Study("cifar10", sets, **recipes, **options.settings(BATCH_SIZE))
 
 
 def _datasets(options: Options) -> tuple[str, ...] | None:

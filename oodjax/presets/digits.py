@@ -16,6 +16,6 @@ CONFIG = ResNetConfig.study(len(digits.CLASS_NAMES))
 def study(options: Options) -> Study:
     data = digits.load(options.seed)
     shared = {"config": CONFIG, "train": data.train, "mean": data.mean, "std": data.std}
-    models, replicates = trained(RECIPES.values(), options, SEEDS, **shared)
+    recipes = trained(RECIPES.values(), options, SEEDS, **shared)
     sets = (data.train, data.id_val, data.ood_val, data.id_test, *data.ood_tests)
-    return Study("digits", sets, models, replicates=replicates, **options.settings(batch_size=256))
+    return Study("digits", sets, **recipes, **options.settings(batch_size=256))

@@ -7,13 +7,14 @@ from typing import Any
 
 from oodjax.presets import Options
 from oodjax.presets.models import Trained
-from oodjax.training.recipes import Recipe
+from oodjax.training.recipes import STUDY, Recipe
 
 
-def trained(
-    recipes: Iterable[Recipe], options: Options, seeds: int, **shared: Any
-) -> tuple[tuple[Trained, ...], dict[str, tuple[str, int]]]:
-    """The models, and which recipe and seed each of them is where there are several seeds.
+def trained(recipes: Iterable[Recipe], options: Options, seeds: int, **shared: Any) -> dict[str, Any]:
+    """The fields of a `Study` of recipes.
+
+    Its models; which recipe and seed each of them is where there are several seeds; and those that are part of it where
+    they are asked for, of recipes that a user has registered.
 
     Args:
       recipes: by which names their models go.
@@ -32,4 +33,5 @@ def trained(
             models.append(Trained(name, recipe, folder, seed=seed, **shared))
             if len(several) > 1:
                 replicates[name] = recipe.name, seed
-    return tuple(models), replicates
+    optional = frozenset(model.name for model in models if model.recipe.name not in STUDY)
+    return {"models": tuple(models), "replicates": replicates, "optional": optional}
