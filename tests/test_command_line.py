@@ -47,14 +47,23 @@ def test_a_signal_is_one_line(tmp_path, number, code, word, when):
     assert trace.exists() == (when == "late")
 
 
-@pytest.mark.parametrize("imported", ["argparse", "pandas"])
-@pytest.mark.parametrize("module", ["oodjax.run", "oodjax.report"])
+GIVEN = {
+    "oodjax.run": [],
+    "oodjax.report": ["."],
+    "oodjax.fit": ["--model", "nowhere", "--to", "new"],
+    "oodjax.score": ["--monitor", "nowhere", "image.png"],
+}
+DURING = [(module, "argparse") for module in GIVEN] + [("oodjax.run", "pandas"), ("oodjax.report", "pandas")]
+DURING += [("oodjax.fit", "jax"), ("oodjax.score", "jax")]
+
+
+@pytest.mark.parametrize(("module", "imported"), DURING)
 def test_a_signal_during_the_imports_is_one_line(module, imported, tmp_path):
     hook = "import sys, os, signal\nclass Hook:\n    def find_spec(self, name, *_):\n"
     hook += "        if name == '%s': os.kill(os.getpid(), signal.SIGINT)\nsys.meta_path.insert(0, Hook())\n"
     (tmp_path / "sitecustomize.py").write_text(hook % imported)
     path = os.pathsep.join([str(tmp_path), *sys.path])
-    command = [sys.executable, "-m", module, *([str(tmp_path)] if module == "oodjax.report" else [])]
+    command = [sys.executable, "-m", module, *GIVEN[module]]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (130, f"{module}: interrupted\n")
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import tiny
 from image_files import truncate
+from PIL import Image
 
 import oodjax
-from oodjax import detectors
+from oodjax import detectors, score, zoo
+from oodjax.data.preprocess import cut
 from oodjax.fit import main
+from oodjax.models import ResNetConfig, checkpoint, initialize
 from oodjax.opening import hold_out, open_images
 
 
@@ -163,3 +168,31 @@ def test_wrong_use_is_one_line_and_writes_nothing(changed, said, here, tmp_path,
     error = capsys.readouterr().err
     assert stopped.value.code == 2 and error.count("\n") == 1 and error.startswith("oodjax.fit: ") and said in error
     assert not (tmp_path / "to").exists()
+
+
+@pytest.mark.slow
+def test_a_checkpoint_travels_with_its_monitor_in_the_precision_asked_for(here, tmp_path, capsys):
+    model = initialize(ResNetConfig.study(4), 5)
+    shapes = {name: list(array.shape) for name, array in checkpoint.flat_arrays(model).items()}
+    facts = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4], "resize": 18, "crop": 16}
+    checkpoint.save(
+        tmp_path / "c", model, architecture="resnet50", layout="torchvision-resnet50", shapes=shapes, **facts
+    )
+    exact = zoo.load(tmp_path / "c", fold=True)
+    scores = {}
+    for precision in ("float32", "bfloat16"):
+        words = ["--model", str(tmp_path / "c"), "--id", "val", "--detector", "mls", "--precision", precision]
+        assert main([*words, "--to", str(tmp_path / precision)]) == 0
+        assert capsys.readouterr().out.splitlines()[-1].endswith(f"--monitor {tmp_path / precision} IMAGE_OR_FOLDER...")
+        monitor = oodjax.load(tmp_path / precision)
+        scores[precision] = np.asarray(monitor.detector.reference.scores)
+        assert score.main(["--monitor", str(tmp_path / precision), "test", "--json"]) in (0, 1)
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        pixels = np.stack([cut(Image.open(line["path"]), 18, 16) for line in lines])
+        verdict = monitor(pixels)
+        np.testing.assert_allclose([line["score"] for line in lines], verdict.score, rtol=1e-5)
+        assert [line["label"] for line in lines] == verdict.label.tolist() and len(lines) == 60
+    expected = np.sort(oodjax.extract(exact, open_images("val", ""), batch_size=64).logits.max(axis=1))
+    np.testing.assert_allclose(scores["float32"], expected, rtol=1e-5)
+    differences = np.abs(scores["bfloat16"] - expected)
+    assert 0 < differences.max() < 0.05 * np.abs(expected).max()  # bfloat16 has 8 bits
