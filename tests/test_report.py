@@ -290,3 +290,23 @@ def test_facts_of_the_manifest_have_names_that_stand_alone():
         ("number of devices", "1"),
         ("jax", "0.10"),
     ]
+
+
+@pytest.mark.parametrize("facts", [True, False], ids=["with accuracy", "without"])
+def test_one_table_is_enough(source, tmp_path, facts, capsys):
+    results, models = (pd.read_csv(source / name) for name in ("results.csv", "models.csv"))
+    table = results.merge(models.drop(columns="category"), on="model") if facts else results
+    table.drop(columns=["ood_category"] if not facts else []).to_csv(tmp_path / "mine.csv", index=False)
+    assert main([str(tmp_path / "mine.csv")]) == 0
+    page = tmp_path / "mine-report" / "index.html"
+    assert capsys.readouterr().out == f"{page}\n"
+    written = pd.read_csv(page.parent / "tables" / "models.csv").set_index("model")
+    expected = 100 * models.set_index("model")["accuracy"]
+    np.testing.assert_allclose(written["accuracy"], expected if facts else expected * np.nan)
+    np.testing.assert_allclose(written["auroc"], 100 * results.groupby("model")["auroc"].mean()[written.index])
+    assert list(written["category"]) == list(models.set_index("model")["category"][written.index])
+    text = page.read_text("utf-8")
+    assert ("No column holds the models&#39; accuracy." in text) is not facts
+    assert "nan" not in re.sub(r"<path[^>]*>", "", text).replace("\N{NO-BREAK SPACE}", " ").split()
+    figures = {path.stem for path in (page.parent / "figures").glob("*.svg")}
+    assert ("fig01-accuracy" in figures) is facts and {"fig07-ranks", "fig08-detectors"} <= figures

@@ -27,6 +27,15 @@ def asks(form: str, title: str) -> bool:
     return form != "one" or not any(word in title.lower() for word in _BY_ACCURACY)
 
 
+def lacks(study: Results, title: str) -> str:
+    """Why a figure of this title cannot be drawn, where the models' facts that it is by are not known."""
+    by = {"accuracy": ("accuracy", "correlation"), "ece": ("calibration",)}
+    for fact, words in by.items():
+        if study.facts[fact].isna().all() and any(word in title.lower() for word in words):
+            return f"The models' {fact} is not known: a column {fact} of the table, 0 to 1, would tell it."
+    return ""
+
+
 def picture(form: str, drawn: Iterable[str]) -> str | None:
     """The key of the figure for the first screen."""
     keys = set(drawn)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from oodjax._version import __version__
-from oodjax.detectors.labels import among, closest
 from oodjax.files import fingerprint, sha256, write_text, write_whole
 from oodjax.fingerprints import package_code
 from oodjax.listing import read_listing, staging
@@ -16,7 +15,7 @@ from oodjax.report import figures, record, tables
 from oodjax.report.data import ReportError, Results, join, load
 from oodjax.report.explain import detector_words, glossary
 from oodjax.report.first import first_screen, scope, verdict
-from oodjax.report.forms import FEW, asks, form_of, picture
+from oodjax.report.forms import FEW, asks, form_of, lacks, picture
 from oodjax.report.given import Given
 from oodjax.report.heat import heat_tables, numbers
 from oodjax.report.inline import fitting, inlined
@@ -92,6 +91,10 @@ def write(
 
 def _named(study: Results, detectors: Sequence[str]) -> list[str]:
     """The detectors of the tables that are asked for, each once."""
+    if not detectors:
+        return []
+    from oodjax.detectors.labels import among, closest  # which imports jax
+
     found = {text: among(text, study.detectors) for text in detectors}
     unknown = [text for text, label in found.items() if label is None]
     if unknown:
@@ -168,6 +171,9 @@ def _draw(study: Results, detectors: Sequence[str], folder: Path) -> list[Shown]
         if not asks(form, entry.title):
             continue
         about = entry.key, entry.label, entry.title, entry.section
+        if reason := lacks(study, entry.title):
+            shown.append(Shown(*about, reason=reason))
+            continue
         try:
             drawing = entry.draw(study)
         except ValueError as error:
