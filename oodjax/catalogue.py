@@ -106,19 +106,16 @@ def presets() -> Rows:
     """The ready-made studies, and the options that each takes beside those of all."""
     from oodjax import presets
 
+    docs = {name: import_module(f"oodjax.presets.{name}").__doc__ for name in presets.NAMES}
+    docs |= {name: preset.make.__doc__ for name, preset in presets.OWN.items()}
     return [
         {
             "name": name,
-            "title": _title(name in presets.OWN, presets.find(name).make),
+            "title": (doc or "").strip().split("\n")[0],
             "options": [f"--{field.replace('_', '-')}" for field in presets.find(name).takes],
         }
-        for name in presets.names()
+        for name, doc in docs.items()
     ]
-
-
-def _title(own: bool, make: Callable[..., Any]) -> str:
-    """The first line of what a preset says of itself: a function, or the module of a ready-made one."""
-    return ((make.__doc__ if own else import_module(make.__module__).__doc__) or "").strip().split("\n")[0]
 
 
 LISTS: dict[str, Callable[[], Rows]] = {"detectors": detectors, "models": models, "presets": presets}

@@ -10,16 +10,21 @@ from importlib import import_module
 import pytest
 
 import oodjax
-from oodjax import detectors, zoo
+from oodjax import detectors, presets, zoo
 from oodjax.__main__ import COMMANDS, main
 
 PLUGIN = """
+from oodjax import presets
 from oodjax.detectors import Method, register
 
 def score(params, outputs, scale):
     "Largest logit, scaled: only a test's."
     return scale * outputs.logits.max(axis=1)
 
+def study(options):
+    "A study of a test's."
+
+presets.register("listed-study", study, takes=("id_test",))
 register(Method("listed_max", "own", score, reads=(), options={"scale": 2.0}, grid=({"scale": 1.0}, {"scale": 2.0})))
 """
 
@@ -82,6 +87,9 @@ def test_detectors_are_listed_with_what_they_take(capsys, tmp_path, monkeypatch)
     (tmp_path / "a_listed_plugin.py").write_text(PLUGIN, encoding="utf-8")
     code, out, _ = run(capsys, "list", "detectors", "--json", "--plugin", "a_listed_plugin")
     rows = {row["name"]: row for row in json.loads(out)}
+    code, out, _ = run(capsys, "list", "presets", "--json", "--plugin", "a_listed_plugin")
+    assert json.loads(out)[-1] == {"name": "listed-study", "title": "A study of a test's.", "options": ["--id-test"]}
+    del presets.OWN["listed-study"]
     del detectors.METHODS["listed_max"]
     assert code == 0 and list(rows) == [*detectors.names(), "listed_max"]
     assert rows.pop("listed_max") == {
