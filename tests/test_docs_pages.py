@@ -9,10 +9,12 @@ import jax
 import monitors
 import numpy as np
 import pages
+import pandas as pd
 import pytest
+import tiny
 
 import oodjax
-from oodjax import TrainStatistics, detectors, metrics
+from oodjax import Outputs, TrainStatistics, detectors, metrics, run
 from oodjax.detectors.base import METHODS
 from oodjax.testing import problem
 from oodjax.training.recipes import RECIPES
@@ -103,10 +105,63 @@ def test_the_shortest_paths_run(tmp_path, monkeypatch):
     exec(first, names := {**names, "held_out": monitors.KNOWN, "new": monitors.NEW})
     np.testing.assert_array_equal(names["label"], monitors.outputs("new").logits.argmax(axis=1))
     given = {"logits": train.logits, "features": train.features, "labels": train.labels}
-    arrays = {"id_arrays": (validation.logits, validation.features), "ood_arrays": (test.logits, test.features)}
+    arrays = {"id_logits": validation.logits, "id_features": validation.features}
+    arrays |= {"ood_logits": test.logits, "ood_features": test.features}
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         exec(second, {**given, **arrays, "kernel": head.kernel, "bias": head.bias})
     auroc, fpr95 = map(float, printed.getvalue().split())
     det = detectors.create("knn", k=10).fit(TrainStatistics.collect(train, head))
     assert auroc == metrics.auroc(det.score(validation), det.score(test))
     assert fpr95 == metrics.fpr95(det.score(validation), det.score(test))
+
+
+def test_images_are_read_as_the_page_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny.write_study(tmp_path / "photos")
+    names = pages.run("data.md")
+    batch = names["batch"]
+    assert (batch.images.dtype, batch.images.shape) == (np.uint8, (64, 224, 224, 3))
+    assert batch.mask.sum() == 200 % 64, "the last one is padded"
+    np.testing.assert_array_equal(batch.labels[: 200 % 64], names["source"].labels[-(200 % 64) :])
+
+
+@pytest.mark.slow
+def test_statistics_are_kept_as_the_page_says():
+    train, *_, head = problem(signed=False)
+    lean = Outputs(train.logits, train.features, train.labels)
+    stats = pages.run("statistics.md", {"batches": [lean[:100], lean[100:]], "head": head})["stats"]
+    assert stats.kept == {"label_sums", "second", "features"}
+
+
+@pytest.mark.slow
+def test_a_study_of_several_models(tmp_path, monkeypatch):
+    """The page's study file, its names put to sets and networks that are there."""
+    monkeypatch.chdir(tmp_path)
+    tiny.write_study(tmp_path)
+    ((_, text, *_),) = [block for block in pages.blocks("howto/own-study.md") if block.kind == "toml"]
+    there = {"photos/": "", '= "cats"': '= "ood_val"', '= "foxes"': '= "near"', "tfds:mnist:test": "far"}
+    there |= {'checkpoint = "checkpoints/baseline"': 'network = "tiny:build"', "my_package.networks:": "tiny:"}
+    for shown, own in there.items():
+        assert shown in text
+        text = text.replace(shown, own)
+    (tmp_path / "study.toml").write_text(text.replace("tiny:build", "tiny:build_second", 1), encoding="utf-8")
+    assert run.main(["study.toml", "--detectors", "msp,knn", "--out", "results"]) == 0
+    table = pd.read_csv("results/results.csv")
+    assert {*table["model"]} == {"baseline", "mine"}
+    assert dict(zip(table["dataset"], table["ood_category"], strict=True)) == {"foxes": "near", "digits": "far"}
+
+
+@pytest.mark.slow
+def test_a_network_of_a_function():
+    state, pixels = dict(tiny.build().state), np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), np.uint8)
+    given = {
+        "load_my_weights": lambda: {name: state[name] for name in ("mix", "kernel", "bias")},
+        "my_network": lambda weights, images: (images[:, ::16, ::16] @ weights["mix"][:3],),
+    }
+    build = pages.run("howto/own-study.md", given)["build"]
+    with pages.as_users_have_it():
+        found = build()(pixels).logits
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    maps = ((pixels / 255 - mean) / std)[:, ::16, ::16] @ np.asarray(state["mix"], np.float64)[:3]
+    logits = maps.mean(axis=(1, 2)) @ np.asarray(state["kernel"], np.float64) + np.asarray(state["bias"])
+    np.testing.assert_allclose(found, logits, atol=1e-5)  # float32 against float64

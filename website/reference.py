@@ -28,7 +28,7 @@ PAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "analysis": ("Analysis", "Statistics of a results table.", ("oodjax.analysis",)),
     "testing": ("Testing", "The laws that every detector keeps, checked for your own.", ("oodjax.testing",)),
     "zoo": ("Checkpoints", "The study's checkpoints, and how to load a converted one.", ("oodjax.zoo",)),
-    "data": ("Images", "Where images come from, and how they are read.", ("oodjax.data",)),
+    "data": ("Image sets", "Where images come from, and how they are read.", ("oodjax.data",)),
     "models": ("Architectures", "The networks of the study.", ("oodjax.models",)),
     "training": ("Training", "The recipes of the study.", ("oodjax.training",)),
     "report": (
