@@ -228,7 +228,7 @@ def test_ranks_and_their_bars_stay_within_the_ranks_that_exist(study, drawings):
     ticks = {t.text: t.x for t in scene.items if isinstance(t, Text) and t.text.isdigit()}
     step = (ticks["4"] - ticks["1"]) / 3
     first, last = ticks["1"], ticks["1"] + step * (len(DETECTORS) - 1)
-    ranks = mean_ranks(study.complete("auroc")).set_index("detector")["mean_rank"]
+    ranks = mean_ranks(study.measured("auroc")).set_index("detector")["mean_rank"]
     for dot in (d for d in scene.items if isinstance(d, Dot)):
         assert dot.x == pytest.approx(first + step * (ranks[dot.tag.detector] - 1))
     bars = [i.points for i in scene.items if isinstance(i, Line) and i.role == "id"]
@@ -330,7 +330,7 @@ def test_pictures_show_what_the_drawings_do(drawings):
 
 def test_recipes_stand_at_their_difference_from_the_baseline_with_its_interval(seeds):
     drawing = drawn(seeds)["fig-recipes"]
-    found = differences(seeds.complete("auroc"), seeds.facts, "baseline").set_index("recipe")
+    found = differences(seeds.measured("auroc"), seeds.facts, "baseline").set_index("recipe")
     marks = {m["recipe"]: numbers(m["label"].replace(" points", ","))[0] for m in marks_of(drawing) if "model" not in m}
     assert set(marks) == set(MODELS) - {"baseline"}
     for recipe, value in marks.items():
@@ -351,7 +351,7 @@ def test_one_seed_of_a_recipe_has_no_interval_and_says_what_would_give_one(drawi
 
 
 def test_detectors_have_the_interval_of_their_mean_over_models(study, drawings):
-    table = mean_interval(study.complete("auroc"), by="detector").set_index("detector")
+    table = mean_interval(study.measured("auroc"), by="detector").set_index("detector")
     found = {m["detector"]: m["label"] for m in marks_of(drawings["fig08-detectors"]) if "model" not in m}
     assert set(found) == set(DETECTORS)
     for detector, label in found.items():
@@ -361,7 +361,7 @@ def test_detectors_have_the_interval_of_their_mean_over_models(study, drawings):
 
 
 def test_correlations_are_those_between_models(study, drawings):
-    table = study.complete("auroc")
+    table = study.measured("auroc")
     whole = correlation_interval(table, "accuracy", "auroc")
     said = f"{whole.rho:.2f} ({whole.low:.2f} to {whole.high:.2f})".replace("-", "−")
     assert said in drawings["fig01-accuracy"].caption and said in drawings["fig14-correlations"].caption

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from oodjax.analysis import feature_space
+from oodjax.analysis.clusters import cluster_values
 from oodjax.analysis.table import join_models
 from oodjax.metrics import COLUMNS as METRICS
 from oodjax.report.given import ARCHITECTURE as ARCHITECTURE
@@ -53,7 +54,7 @@ class Results:
     baseline: str | None
     source: bytes = b""
     notes: list[str] = field(default_factory=list)
-    _complete: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False)
+    _measured: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False)
 
     @cached_property
     def models(self) -> list[str]:
@@ -85,51 +86,39 @@ class Results:
     def datasets_of(self, ood_category: str) -> list[str]:
         return [name for name, category in self.datasets.items() if category == ood_category]
 
-    def complete(self, metric: str) -> pd.DataFrame:
-        """The rows whose detector and data set every model has a value for, so that means compare like with like.
-
-        Models without any value (one that makes no mistakes has no AUROC of mistakes) are left out first.
-        """
-        if metric not in self._complete:
-            self._complete[metric] = self._find_complete(metric)
-        return self._complete[metric]
-
-    def _find_complete(self, metric: str) -> pd.DataFrame:
-        if metric not in self.results.columns:
-            raise CannotSay(f"results.csv has no column {metric}")
-        rows = self.results[self.results[metric].notna()]
-        if rows.empty:
-            raise CannotSay(f"{metric} is NaN in every row")
-        models = rows.groupby(["detector", "dataset"], sort=False)["model"].transform("nunique")
-        kept = rows[models == rows["model"].nunique()]
-        if kept.empty:
-            raise CannotSay(f"no detector and data set has {metric} for all models")
-        return kept
+    def measured(self, metric: str) -> pd.DataFrame:
+        """The rows that have a value; what compares models or detectors adjusts for those that have none (`means`)."""
+        if metric not in self._measured:
+            if metric not in self.results.columns:
+                raise CannotSay(f"results.csv has no column {metric}")
+            rows = self.results[self.results[metric].notna()]
+            if rows.empty:
+                raise CannotSay(f"{metric} is NaN in every row")
+            self._measured[metric] = rows
+        return self._measured[metric]
 
     def remark(self, *metrics: str) -> str:
-        """What `complete` left out, as a sentence with a leading space; empty where nothing was."""
+        """What is missing and how it was dealt with, as a sentence with a leading space; empty where nothing is."""
         parts = []
         for metric in metrics:
-            kept, name = self.complete(metric), SPOKEN.get(metric, metric)
-            compared = set(kept["model"])
-            absent = [m for m in self.models if m not in compared]
-            pairs, kept_pairs = (len(t[["detector", "dataset"]].drop_duplicates()) for t in (self.results, kept))
+            rows, name = self.measured(metric), SPOKEN.get(metric, metric)
+            present = set(rows["model"])
+            absent = [m for m in self.models if m not in present]
             if absent:
                 parts.append(f"{name} is undefined for {join(absent)}")
-            if kept_pairs < pairs:
+            cells = len(present) * len(self.results[["detector", "dataset"]].drop_duplicates())
+            if len(rows) < cells:
                 parts.append(
-                    f"{name} is compared on the {kept_pairs} of {pairs} pairs of detector and set that all "
-                    f"{kept['model'].nunique()} models have"
+                    f"{name} is missing in {cells - len(rows):,} of {cells:,} cells of model, detector and set, which "
+                    "means are adjusted for"
                 )
         text = "; ".join(dict.fromkeys(parts))
         return f" {text}." if text else ""
 
     def means(self, metric: str, by: str | None = None) -> pd.DataFrame | pd.Series:
-        """Mean of a metric per model, or per model and value of a column (models as rows)."""
-        rows = self.complete(metric)
-        if by is None:
-            return rows.groupby("model", sort=False)[metric].mean()
-        return rows.groupby(["model", by], sort=False)[metric].mean().unstack()
+        """Mean of a metric per model (rows), or also per value of a column, missing cells adjusted for."""
+        values, _ = cluster_values(self.measured(metric), metric, "model", by)
+        return values[metric].rename(metric) if by is None else values.rename_axis(columns=by)
 
     def examples(self, most: int = 4) -> list[str]:
         """The models worth a closer look: baseline, best and worst detection, most accurate."""

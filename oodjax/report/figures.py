@@ -112,6 +112,6 @@ def _paper(number: int) -> str:
 def _leader(study: Results) -> list[str]:
     """The detector with the best mean rank."""
     try:
-        return [str(mean_ranks(study.complete("auroc"))["detector"].iloc[0])]
+        return [str(mean_ranks(study.measured("auroc"))["detector"].iloc[0])]
     except ValueError:
         return study.detectors[:1]

@@ -22,7 +22,7 @@ _SPLITS = "AUROC of correct samples", "of incorrect ones"
 
 def overview(study: Results, x: str, y: str) -> Drawing:
     """Each model's mean over detectors and sets (Figs. 1, 9 and 16)."""
-    table, means = study.complete(y), study.means(y)
+    table, means = study.measured(y), study.means(y)
     need_models(len(means), f"{LABELS[x]} against {LABELS[y]}")
     facts = study.facts[x].reindex(means.index)
     panel = _single(span(facts, 6, trim=True), span(means, 6), f"{LABELS[x]} (%)", f"Mean {LABELS[y]} (%)")
@@ -41,7 +41,7 @@ def overview(study: Results, x: str, y: str) -> Drawing:
 
 def by_panel(study: Results, x: str, y: str, by: str) -> Drawing:
     """The same in one panel per OOD category or detector (Figs. 2, 3 and 13)."""
-    table, drawn = study.complete(y), cast(study)
+    table, drawn = study.measured(y), cast(study)
     means = drawn.mean(study.means(y, by))
     need_models(table["model"].nunique(), f"{LABELS[x]} against {LABELS[y]}")
     facts = drawn.mean(study.facts[x]).reindex(means.index)
@@ -370,7 +370,7 @@ def _of_models(study: Results, means: pd.DataFrame) -> pd.DataFrame:
 
 def _split_rows(study: Results) -> pd.DataFrame:
     """The rows where both AUROCs are known for every model that makes mistakes."""
-    good, bad = study.complete(CORRECT), study.complete(INCORRECT)
+    good, bad = study.measured(CORRECT), study.measured(INCORRECT)
     table = good[good.index.isin(bad.index)]
     if table.empty:
         raise CannotSay("no row has both the AUROC of correct and that of incorrect samples")

@@ -14,7 +14,7 @@ from oodjax.report.wording import number, p_value
 
 def recipe_differences(study: Results) -> Drawing:
     """Mean AUROC of each recipe minus the baseline's, best first, with intervals over seeds."""
-    drawn, table = cast(study), study.complete("auroc")
+    drawn, table = cast(study), study.measured("auroc")
     if drawn.baseline is None:
         raise CannotSay("no recipe is the baseline: name one with --baseline")
     found = differences(table, study.facts, drawn.baseline).set_index("recipe")

@@ -31,7 +31,7 @@ def need_models(found: int, what: str) -> None:
 @lru_cache(maxsize=1000)
 def between_models(study: Results, x: str, y: str, column: str = "", value: str = "") -> ClusterCorrelation:
     """Rank correlation over models (recipes, where the study has several seeds) in the rows that hold a value."""
-    table = study.complete(y)
+    table = study.measured(y)
     return correlation_interval(table[table[column] == value] if column else table, x, y)
 
 
@@ -42,7 +42,7 @@ def firm(found: Mapping[str, ClusterCorrelation]) -> dict[str, bool]:
 
 def correlation_bars(study: Results) -> Drawing:
     """Rank correlations of accuracy and ECE with AUROC in every part of the table (Fig. 14)."""
-    table = study.complete("auroc")
+    table = study.measured("auroc")
     need_models(table["model"].nunique(), "A rank correlation with accuracy")
     parts = list(_parts(study, table))
     names = [name for name, _, _ in parts]
@@ -90,7 +90,7 @@ def correlation_matrix(study: Results) -> Drawing:
     found: dict[tuple[str, str, str], ClusterCorrelation] = {}
     for y in responses:
         try:
-            present = set(study.complete(y)["model_category"])
+            present = set(study.measured(y)["model_category"])
         except CannotSay:
             continue
         for name in names:
@@ -138,7 +138,7 @@ def _of_part(study: Results, x: str, part: tuple[str, str, str]) -> ClusterCorre
     drawn = cast(study)
     accuracy = drawn.mean(study.facts["accuracy"])
     below = set(accuracy.index[accuracy < accuracy[drawn.baseline]])
-    table = study.complete("auroc")
+    table = study.measured("auroc")
     inside = table["model"].map(drawn.of).isin(below)
     chosen = table[inside if value == "below" else ~inside]
     if chosen.empty:

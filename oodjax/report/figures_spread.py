@@ -97,7 +97,7 @@ def detector_spread(study: Results) -> Drawing:
 
 def _leaderboard(study: Results) -> Drawing:
     """The detectors of one model: their mean over data sets, and each set."""
-    table = study.complete("auroc")
+    table = study.measured("auroc")
     model = str(table["model"].iloc[0])
     found = _of_images(study, model)
     hues = {c: Mark(f"hue-{i % 10 + 1}", SHAPES[i % len(SHAPES)]) for i, c in enumerate(study.ood_categories)}
@@ -122,7 +122,7 @@ def _leaderboard(study: Results) -> Drawing:
 
 def _intervals(study: Results) -> pd.DataFrame:
     """Detector -> mean AUROC with its interval, best first."""
-    table = mean_interval(study.complete("auroc"), by="detector").set_index("detector")
+    table = mean_interval(study.measured("auroc"), by="detector").set_index("detector")
     return table.sort_values("mean", ascending=False, kind="stable")
 
 
@@ -163,7 +163,7 @@ def _unit(found: pd.DataFrame) -> str:
 
 def detector_spread_by_category(study: Results) -> Drawing:
     """Box plots over models and sets of each OOD category (Fig. 15)."""
-    table = study.complete("auroc")
+    table = study.measured("auroc")
     need_models(table["model"].nunique(), "A box plot over models")
     drawn = cast(study)
     categories = [c for c in study.ood_categories if c in set(table["ood_category"])]

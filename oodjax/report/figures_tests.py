@@ -41,7 +41,7 @@ def term_name(term: str) -> str:
 
 def variance_shares(study: Results) -> Drawing:
     """ANOVA shares, whole and without one OOD category at a time (Fig. 6)."""
-    results = study.complete("auroc")
+    results = study.measured("auroc")
     whole = anova(results)
     if whole["share"].isna().any():
         raise CannotSay("AUROC is constant, so there is no variance to share out")
@@ -75,7 +75,7 @@ def variance_shares(study: Results) -> Drawing:
 
 def ranks(study: Results) -> Drawing:
     """Mean ranks with confidence intervals and groups that Nemenyi's test does not tell apart (Fig. 7)."""
-    results = study.complete("auroc")
+    results = study.measured("auroc")
     if results["detector"].nunique() < 2:
         raise CannotSay(f"the only detector is {results['detector'].iloc[0]}, and ranks take two or more")
     table = mean_ranks(results)
@@ -110,18 +110,18 @@ def ranks(study: Results) -> Drawing:
 
 @lru_cache(maxsize=4)
 def correlations(study: Results) -> pd.DataFrame:
-    """`spearman_table` on the complete rows of each response."""
+    """`spearman_table` on the rows of each response."""
     parts = []
     for metric in ("auroc", "auroc_correct_vs_ood", "auroc_incorrect_vs_ood", "fpr95"):
         try:
-            rows = study.complete(metric)
+            rows = study.measured(metric)
         except CannotSay:
             continue
         facts = study.facts[study.facts["model"].isin(rows["model"])]
         baseline = study.baseline if study.baseline in facts.index else None
         parts.append(spearman_table(rows, facts, baseline, [metric]))
     if not parts:
-        raise CannotSay("no metric has complete rows")
+        raise CannotSay("no metric has a value")
     table = pd.concat(parts, ignore_index=True)
     if table["rho"].isna().all():
         raise CannotSay(f"no rank correlation is defined: {table['reason'].iloc[0]}")

@@ -127,7 +127,7 @@ def _models(study: Results) -> View:
     remarks = ""
     for metric in ("auroc", "fpr95"):
         try:
-            groups = study.complete(metric).groupby("model")[metric]
+            groups = study.measured(metric).groupby("model")[metric]
         except CannotSay as error:
             remarks += f" No {metric}: {error}."
             continue
@@ -139,7 +139,7 @@ def _models(study: Results) -> View:
 
 
 def _detectors(study: Results) -> View:
-    rows = study.complete("auroc")
+    rows = study.measured("auroc")
     frame = robustness(rows, baseline=study.baseline if study.baseline in set(rows["model"]) else None)
     frame = frame.merge(mean_ranks(rows), on="detector", how="left")
     columns = [
@@ -184,7 +184,7 @@ def _warm(cell: Cell) -> Cell:
 
 
 def _anova(study: Results) -> View:
-    frame = anova(study.complete("auroc"))
+    frame = anova(study.measured("auroc"))
     shown = frame.assign(term=frame["term"].map(term_name))
     columns = [
         Column("term", "Term"),
@@ -199,7 +199,7 @@ def _anova(study: Results) -> View:
 
 
 def _leave_out(study: Results) -> View:
-    frame = leave_one_category_out(study.complete("auroc"))
+    frame = leave_one_category_out(study.measured("auroc"))
     frame["term"] = frame["term"].map(term_name)
     columns = [Column("term", "Term"), *(Column(c, c, 2, 100) for c in frame.columns[1:])]
     return _view(

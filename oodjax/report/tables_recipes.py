@@ -28,7 +28,7 @@ def recipes(study: Results) -> pd.DataFrame:
     frame["seeds"] = frame["recipe"].map(facts["seed"].nunique())
     for name in MEASURES:
         try:
-            rows = study.facts if name in study.facts else study.complete(name)
+            rows = study.facts if name in study.facts else study.measured(name)
             found = mean_interval(rows, by="recipe", response=name).set_index("recipe").reindex(frame["recipe"])
         except CannotSay:
             continue
@@ -36,7 +36,7 @@ def recipes(study: Results) -> pd.DataFrame:
             found[column].to_numpy(np.float64) for column in ("mean", "low", "high")
         )
     if drawn.baseline is not None and "auroc" in frame:
-        found = differences(study.complete("auroc"), study.facts, drawn.baseline).set_index("recipe")
+        found = differences(study.measured("auroc"), study.facts, drawn.baseline).set_index("recipe")
         found = found.reindex(frame["recipe"])
         for column in ("difference", "low", "high", "p_holm"):
             name = column if column == "difference" else f"difference_{column.removesuffix('_holm')}"
