@@ -7,12 +7,12 @@ import dataclasses
 import functools
 import hashlib
 import inspect
+import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-import jax
 import numpy as np
 
 from oodjax.syntax import Module, form, is_own, module_named, parse
@@ -62,6 +62,11 @@ def source_fingerprint(thing: Any) -> str:
     return _sha256(described, *sorted(collector.pieces))
 
 
+def _is_jax(value: Any) -> bool:
+    """Whether it is an array of JAX, which is imported where there are such arrays, and need not be elsewhere."""
+    return "jax" in sys.modules and isinstance(value, sys.modules["jax"].Array)
+
+
 class _Unreadable(Exception):
     """Why something cannot be described."""
 
@@ -94,7 +99,7 @@ class _Collector:
     def _described(self, value: Any) -> str:
         if isinstance(value, _PLAIN):
             return repr(value)
-        if isinstance(value, np.ndarray | np.generic | jax.Array):
+        if isinstance(value, np.ndarray | np.generic) or _is_jax(value):
             array = np.asarray(value)
             if array.dtype.hasobject:
                 return self.describe(array.tolist())

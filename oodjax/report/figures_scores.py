@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import roc_curve
 
 from oodjax import metrics
 from oodjax.analysis import activation_profile, pca_embedding
@@ -265,10 +264,14 @@ def _draw_density(panel: Panel, found: Density) -> None:
 
 def roc_points(inside: NDArray[np.float64], outside: NDArray[np.float64], most: int = 200) -> tuple[NDArray, NDArray]:
     """Shares of OOD and of ID samples accepted, at up to `most` thresholds."""
-    is_id = np.repeat([1, 0], [len(inside), len(outside)])
-    accepted_ood, accepted_id, _ = roc_curve(is_id, np.concatenate([inside, outside]))
-    shown = np.unique(np.linspace(0, len(accepted_id) - 1, most).astype(int))
-    return accepted_ood[shown], accepted_id[shown]
+    thresholds = np.unique(np.concatenate([inside, outside]))
+    ood, id_ = (
+        np.append(len(s) - np.searchsorted(np.sort(s), thresholds, side="left"), 0)[::-1] for s in (outside, inside)
+    )
+    turns = np.concatenate([[True], (np.diff(ood, 2) != 0) | (np.diff(id_, 2) != 0), [True]])
+    ood, id_ = ood[turns] / len(outside), id_[turns] / len(inside)
+    shown = np.unique(np.linspace(0, len(id_) - 1, most).astype(int))
+    return ood[shown], id_[shown]
 
 
 def _largest(study: Results, model: str, name: str) -> NDArray[np.float64]:
