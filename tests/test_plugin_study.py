@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -106,7 +107,8 @@ def test_wrong_lists_in_a_study_file_are_one_sentence(case, folder):
 
 def command(folder: Path, *words: str) -> subprocess.CompletedProcess:
     line = [sys.executable, "-m", *words]
-    return subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    places = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(tiny.__file__).parent), *sys.path])}
+    return subprocess.run(line, cwd=folder, env=places, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.mark.slow

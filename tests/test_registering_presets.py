@@ -109,7 +109,7 @@ def test_a_run_names_a_plugin_s_study_and_recipe(tmp_path, monkeypatch, capsys):
     assert main(["patterns", "--plugin", "plugin_of_a_study", "--detectors", "mls"]) == 0
     folder = tmp_path / "oodjax-results" / "patterns"
     assert list(pd.read_csv(folder / "results.csv").detector.unique()) == ["mls"]
-    assert json.loads((folder / "run.json").read_text(encoding="utf-8"))["configuration"]["preset"] == "patterns"
+    assert json.loads((folder / "run.json").read_text(encoding="utf-8"))["asked"]["detectors"] == ["mls"]
     words = ["--seeds", "1", "--models", "quick", "--detectors", "msp", "--datasets", "letters", "--out", "out"]
     assert main(["digits", "--plugin", "plugin_of_a_study", *words]) == 0
     assert list(pd.read_csv(tmp_path / "out" / "models.csv").model) == ["quick"]
