@@ -75,10 +75,10 @@ def part(image_set: ImageSet, count: int) -> ImageSet:
 
 
 def small(models: int = 2, **settings) -> Study:
-    """A study of `models` networks on 300 training images and 60 to 100 of each other set."""
+    """A study of `models` networks on 200 training images and 60 to 100 of each other set."""
     data = digits.load(0)
     sets = (
-        part(data.train, 300),
+        part(data.train, 200),
         part(data.id_val, 100),
         part(data.ood_val, 60),
         part(data.id_test, 100),

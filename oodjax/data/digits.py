@@ -3,6 +3,12 @@
 ID: scikit-learn's digits without 4 and 9. Classifiers of all ten classes take 4 for 1 or 7 and 9 for 3, 5, 7 or 8,
 hardly one for the other: both lie near classes that stay, and neither is a second copy of one.
 
+There are 215 images to train on, 27 of each class. With four times as many, sixteen of the study's seventeen recipes
+classify 97.8 to 99.4 % of the test digits correctly and no figure can show what accuracy has to do with detection; with
+these they range from 90 to 98 %, and training takes a quarter of the time. Harder images (noise, clutter, occlusion)
+would have spread them too, but any treatment that the OOD images do not share is what a detector finds first. 502
+images test; a third is left out, so that a study of several seeds takes minutes.
+
 OOD test sets:
     near       held_out_digits  4 and 9, by the same writers
                letters          letters that look like no digit, in the digits' style
@@ -38,7 +44,7 @@ SIZE = 16
 HELD_OUT = (4, 9)
 CLASS_NAMES = tuple(str(digit) for digit in range(10) if digit not in HELD_OUT)
 
-_TRAIN_SHARE, _VAL_SHARE = 0.60, 0.15
+_SHARES = {"train": 0.15, "id_val": 0.15, "id_test": 0.35}
 _OOD_COUNT = 204  # 17 families x 12, and the same for every set
 _VALIDATION_COUNT = 192
 _SMALLEST_CROP = 32
@@ -99,12 +105,12 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
 
 def _id_sets(images: np.ndarray, digits: np.ndarray, seed: int) -> tuple[ImageSet, ImageSet, ImageSet]:
     """Stratified split: the shares hold within each class to one image."""
-    rows: dict[str, list[np.ndarray]] = {"train": [], "id_val": [], "id_test": []}
+    rows: dict[str, list[np.ndarray]] = {role: [] for role in _SHARES}
     rng = _rng(seed, "split")
     for name in CLASS_NAMES:
         members = rng.permutation(np.flatnonzero(digits == int(name)))
-        ends = np.rint(np.array([_TRAIN_SHARE, _TRAIN_SHARE + _VAL_SHARE]) * len(members)).astype(int)
-        for role, part in zip(rows, np.split(members, ends), strict=True):
+        ends = np.rint(np.cumsum(list(_SHARES.values())) * len(members)).astype(int)
+        for role, part in zip(rows, np.split(members, ends)[:-1], strict=True):
             rows[role].append(part)
     label_of = np.full(10, -1, np.int32)
     label_of[[int(name) for name in CLASS_NAMES]] = np.arange(len(CLASS_NAMES))

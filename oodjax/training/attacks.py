@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax import lax
@@ -53,9 +54,11 @@ class PGD:
         std: jax.Array,
     ) -> jax.Array:
         """See `attack`."""
-        radius, length = jnp.float32(self.eps), jnp.float32(self.step_size)
-        is_l2 = jnp.asarray(self.norm == "l2")
-        return attack(graphdef, state, images, targets, key, is_l2, radius, length, jnp.int32(self.steps), mean, std)
+        return attack(graphdef, state, images, targets, key, *self.scalars(), mean, std)
+
+    def scalars(self) -> tuple[np.generic, ...]:
+        """is_l2, eps, step_size and steps, as `attack` takes them."""
+        return np.bool_(self.norm == "l2"), np.float32(self.eps), np.float32(self.step_size), np.int32(self.steps)
 
 
 @partial(jax.jit, static_argnames="graphdef")

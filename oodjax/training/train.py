@@ -1,4 +1,4 @@
-"""Trains any recipe with four compiled programs: a supervised step, a contrastive step, an attack, the features."""
+"""Trains any recipe with four compiled programs: supervised steps, attacked ones, contrastive ones, the features."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from oodjax.arrays import class_indices, describe, host_array, is_whole
 from oodjax.data.loader import epoch_order
 from oodjax.models.normalize import normalize
 from oodjax.models.resnet import ResNetConfig, initialize
+from oodjax.training.attacks import attack
 from oodjax.training.augmentations import Augmentation
 from oodjax.training.losses import contrastive
 from oodjax.training.recipes import FREEZE, Recipe
@@ -26,6 +27,7 @@ from oodjax.training.recipes import FREEZE, Recipe
 EMBEDDING = 64
 PROBE_PENALTY = 1e-3
 MOMENTUM = 0.9
+TOGETHER = 8  # steps a call: taking the weights apart for one costs as much as a small network's step
 
 
 class Progress(NamedTuple):
@@ -158,13 +160,14 @@ def sgd(knobs: Knobs) -> optax.GradientTransformation:
 def _train_supervised(recipe, graphdef, weights, images, labels, pixels, seed, progress):
     carry, knobs = _start(recipe, weights)
     classes = np.eye(weights[0]["head"]["kernel"][...].shape[1], dtype=np.float32)
-    for rows, key, rate in _schedule(recipe, len(labels), seed, progress):
-        augment_key, attack_key = jax.random.split(key)
-        batch = _augment(recipe.functions, augment_key, _scaled(images[rows]), classes[labels[rows]])
-        if recipe.attack is not None:
-            state = nnx.merge_state(carry.params, carry.statistics)
-            batch = (recipe.attack(graphdef, state, *batch, attack_key, *pixels), batch[1])
-        carry, _ = supervised_step(graphdef, carry, *batch, knobs._replace(learning_rate=rate), pixels)
+    strength = None if recipe.attack is None else recipe.attack.scalars()
+    for steps in _schedule(recipe, len(labels), seed, progress):
+        batches = []
+        for rows, key, rate in steps:
+            augment_key, attack_key = jax.random.split(key)
+            batch = _augment(recipe.functions, augment_key, _scaled(images[rows]), classes[labels[rows]])
+            batches.append((*batch, attack_key, rate))
+        carry = supervised_steps(graphdef, carry, _stacked(batches), strength, knobs, pixels)
     return carry.average
 
 
@@ -174,12 +177,14 @@ def _train_contrastive(recipe, graphdef, weights, images, labels, pixels, seed, 
     width = params["head"]["kernel"][...].shape[0]
     carry, knobs = _start(recipe, ((params, _projection(width, seed)), statistics))
     classes = np.eye(params["head"]["kernel"][...].shape[1], dtype=np.float32)
-    for rows, key, rate in _schedule(recipe, len(labels), seed, progress):
-        batch = _scaled(images[rows])
-        views = [_augment(recipe.functions, k, batch, classes[labels[rows]])[0] for k in jax.random.split(key)]
-        names = np.tile(labels[rows] if recipe.objective == "supcon" else rows, 2).astype(np.int32)
-        images_twice = jnp.concatenate(views)
-        carry, _ = contrastive_step(graphdef, carry, images_twice, names, knobs._replace(learning_rate=rate), pixels)
+    for steps in _schedule(recipe, len(labels), seed, progress):
+        batches = []
+        for rows, key, rate in steps:
+            batch = _scaled(images[rows])
+            views = [_augment(recipe.functions, k, batch, classes[labels[rows]])[0] for k in jax.random.split(key)]
+            names = np.tile(labels[rows] if recipe.objective == "supcon" else rows, 2).astype(np.int32)
+            batches.append((jnp.concatenate(views), names, rate))
+        carry = contrastive_steps(graphdef, carry, _stacked(batches), knobs, pixels)
     (params, _), statistics = carry.average
     state = nnx.merge_state(params, statistics)
     size = recipe.batch_size
@@ -209,22 +214,30 @@ def _start(recipe: Recipe, weights: tuple[Any, Any]) -> tuple[Progress, Knobs]:
 
 def _schedule(
     recipe: Recipe, count: int, seed: int, progress: Callable[[int, int], None] | None
-) -> Iterator[tuple[np.ndarray, jax.Array, np.float32]]:
-    """(rows, key, learning rate) of each step; a step depends on its own number and the seed alone."""
+) -> Iterator[list[tuple[np.ndarray, jax.Array, np.float32]]]:
+    """(rows, key, learning rate) of the steps of each call; a step depends on its own number and the seed alone."""
     size, root = recipe.batch_size, jax.random.key(seed)
     per_epoch = count // size
     rates = learning_rates(recipe, per_epoch).astype(np.float32)
     for epoch in range(recipe.epochs):
         order = epoch_order(count, seed, epoch)
-        for i in range(per_epoch):
-            step = epoch * per_epoch + i
-            yield order[i * size : (i + 1) * size], jax.random.fold_in(root, step), rates[step]
+        first = epoch * per_epoch
+        steps = [
+            (order[i * size : (i + 1) * size], jax.random.fold_in(root, first + i), rates[first + i])
+            for i in range(per_epoch)
+        ]
+        yield from (steps[i : i + TOGETHER] for i in range(0, per_epoch, TOGETHER))
         if progress is not None:
             progress(epoch + 1, recipe.epochs)
 
 
 def _scaled(images: np.ndarray) -> np.ndarray:
     return images.astype(np.float32) / np.float32(255)
+
+
+def _stacked(batches: list[tuple[Any, ...]]) -> tuple[jax.Array, ...]:
+    """The parts of several batches, each with a leading axis of steps."""
+    return tuple(jnp.stack(parts) for parts in zip(*batches, strict=True))
 
 
 @cache
@@ -236,6 +249,38 @@ def _augment(functions: tuple[Augmentation, ...], key: Any, images: Any, targets
     for i, function in enumerate(functions):
         images, targets = _compiled(function)(jax.random.fold_in(key, i), images, targets)
     return images, targets
+
+
+@partial(jax.jit, static_argnames="graphdef", donate_argnames="carry")
+def supervised_steps(
+    graphdef: Any, carry: Progress, batches: tuple[jax.Array, ...], strength: Any, knobs: Knobs, pixels: Pixels
+) -> Progress:
+    """Steps one after the other: images, targets, keys of the attack and learning rates, each with an axis of steps.
+
+    `strength` holds the scalars of `attack` against the network as it is at each step, or is None.
+    """
+
+    def step(carry: Progress, batch: Any) -> tuple[Progress, None]:
+        images, targets, key, rate = batch
+        if strength is not None:
+            state = nnx.merge_state(carry.params, carry.statistics)
+            images = attack(graphdef, state, images, targets, key, *strength, *pixels)
+        return supervised_step(graphdef, carry, images, targets, knobs._replace(learning_rate=rate), pixels)[0], None
+
+    return jax.lax.scan(step, carry, batches)[0]
+
+
+@partial(jax.jit, static_argnames="graphdef", donate_argnames="carry")
+def contrastive_steps(
+    graphdef: Any, carry: Progress, batches: tuple[jax.Array, ...], knobs: Knobs, pixels: Pixels
+) -> Progress:
+    """Steps one after the other: images, labels and learning rates, each with an axis of steps."""
+
+    def step(carry: Progress, batch: Any) -> tuple[Progress, None]:
+        images, labels, rate = batch
+        return contrastive_step(graphdef, carry, images, labels, knobs._replace(learning_rate=rate), pixels)[0], None
+
+    return jax.lax.scan(step, carry, batches)[0]
 
 
 @partial(jax.jit, static_argnames="graphdef", donate_argnames="carry")
