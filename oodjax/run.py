@@ -166,7 +166,8 @@ def _prepare(options: argparse.Namespace, line: str, started: datetime) -> Job:
     """The study that the options ask for; nothing is written."""
     from oodjax import plugins, presets
     from oodjax.execute import check_detectors
-    from oodjax.presets.doubts import check_labels, doubts
+    from oodjax.listing import read_listing
+    from oodjax.presets.doubts import check_labels, doubts, replaced
     from oodjax.store import Store
     from oodjax.study import StudyError
 
@@ -218,7 +219,9 @@ def _prepare(options: argparse.Namespace, line: str, started: datetime) -> Job:
     _check_outputs(folder, whole)
     check_labels(part)
     check_detectors(part, Store(folder))
-    return Job(whole, part, folder, options.plan, doubts(part, options.hash_content), line, started)
+    former = read_listing(folder, LISTING, MAKER).facts.get("configuration")
+    warnings = doubts(part, options.hash_content) + replaced(str(folder), former, whole.settings)
+    return Job(whole, part, folder, options.plan, warnings, line, started)
 
 
 def _check_outputs(folder: Path, study: Study) -> None:
@@ -352,16 +355,10 @@ def _manifest(job: Job, engine: Engine, tables: Tables, stages: list[dict[str, A
     shelves = {name: Shelf(study, engine.store, name, found) for name, found in facts.items()}
     return {
         "configuration": {
-            "preset": study.name,
+            **study.settings,
             "models": [m.name for m in study.models if m.name in done],
             "detectors": [d for d in study.detectors if d in set(tables.results["detector"])],
             "datasets": [s.name for s in study.ood_tests if s.name in set(tables.results["dataset"])],
-            "seed": study.seed,
-            **({"seeds": sorted({seed for _, seed in study.replicates.values()})} if study.replicates else {}),
-            "precision": study.precision,
-            "batch_size": study.batch_size,
-            "bank_fraction": study.bank_fraction,
-            "fast_pixels": study.fast_pixels,
             "searched": bool(study.validations),
         },
         "asked": {

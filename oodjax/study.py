@@ -161,6 +161,20 @@ class Study:
         return self._of("ood_test")
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """What a manifest says of how the numbers came about."""
+        seeds = sorted({seed for _, seed in self.replicates.values()})
+        return {
+            "preset": self.name,
+            "seed": self.seed,
+            **({"seeds": seeds} if seeds else {}),
+            "precision": self.precision,
+            "batch_size": self.batch_size,
+            "bank_fraction": self.bank_fraction,
+            "fast_pixels": self.fast_pixels,
+        }
+
+    @property
     def validations(self) -> tuple[ImageSet, ...]:
         """The sets that hyper-parameters are chosen on; empty unless both ID and OOD are there."""
         return (self.id_val, *self.ood_vals) if self.id_val is not None and self.ood_vals else ()

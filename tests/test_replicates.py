@@ -192,3 +192,36 @@ def test_a_run_that_was_killed_after_the_first_seed_trains_the_rest(words, tmp_p
     assert trained == ["short.seed1", "short.seed2"]
     assert json.loads((tmp_path / "checkpoints" / "short" / "manifest.json").read_text(encoding="utf-8")) == first
     assert list(pd.read_csv(tmp_path / "results.csv").seed) == [0, 1, 2]
+
+
+def warnings_of(capsys) -> list[str]:
+    """What a run said about the tables that it replaces."""
+    return [line for line in capsys.readouterr().out.splitlines() if "holds tables" in line]
+
+
+def test_a_run_says_that_it_replaces_tables_of_other_settings(words, tmp_path, capsys):
+    plain = [*words, "--seeds", "1"]
+    assert main(plain) == 0 and main(plain) == 0
+    assert warnings_of(capsys) == []
+    said = f"warning: {tmp_path} holds tables of precision float32, not bfloat16: they are replaced; --out keeps them"
+    assert main([*plain, "--precision", "bfloat16", "--plan"]) == 0
+    assert warnings_of(capsys) == [said]
+    before = pd.read_csv(tmp_path / "results.csv")
+    assert main([*plain, "--precision", "bfloat16"]) == 0
+    assert warnings_of(capsys) == [said]
+    manifest = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    assert manifest["configuration"]["precision"] == "bfloat16" and manifest["warnings"] == [said[9:]]
+    assert not pd.read_csv(tmp_path / "results.csv").equals(before)
+
+
+def test_each_setting_that_changes_numbers_is_told():
+    from oodjax.presets.doubts import replaced
+
+    former = {"preset": "digits", "seed": 0, "precision": "float32", "bank_fraction": 1.0, "fast_pixels": False}
+    assert replaced("results", former, former) == [] == replaced("results", {}, former)
+    for name, value in {"preset": "own", "seed": 1, "bank_fraction": 0.5, "fast_pixels": True, "seeds": [0, 1]}.items():
+        (line,) = replaced("results", former, {**former, name: value})
+        assert f"of {name.replace('_', ' ')} {former.get(name, 'one alone')}, not {value}: " in line
+    (line,) = replaced("results", {**former, "seed": 1, "precision": "bfloat16"}, former)
+    assert "of seed 1, not 0, and of precision bfloat16, not float32: " in line
+    assert replaced("results", {**former, "batch_size": 2}, {**former, "batch_size": 3}) == []  # moves no number

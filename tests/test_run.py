@@ -20,7 +20,7 @@ BAD = {
     "dataset": (["--datasets", "svhn"], ["svhn", "letters", "unit_tests"]),
     "precision": (["--precision", "int4"], ["int4", "float32", "bfloat16"]),
     "batch size": (["--batch-size", "0"], ["0", "at least 1"]),
-    "huge batch size": (["--batch-size", "1000000000"], ["1000000000", "largest set", "train", "at most"]),
+    "huge batch size": (["--batch-size", "1000000000"], ["1000000000", "largest set", "id_test", "at most"]),
     "fleet": (["--fleet", "²"], ["--fleet must be auto or a whole number", "²"]),
     "another preset's options": (["--data", ".", "--id-test", "."], ["digits takes no --data, --id-test"]),
     "no detector": (["--detectors", ","], ["expected names"]),

@@ -1,11 +1,16 @@
-"""What is wrong with a study before it runs: labels that the models do not have, images that stand in two sets."""
+"""What is wrong with a study before it runs: labels that no model has, images in two sets, tables that it replaces."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from oodjax.data.files import Files
 from oodjax.data.sets import ID_ROLES
 from oodjax.data.verify import check_overlap
 from oodjax.study import Study, StudyError
+
+DECIDE = ("preset", "seed", "seeds", "precision", "bank_fraction", "fast_pixels")  # of a study's settings
 
 
 def check_labels(study: Study) -> None:
@@ -41,3 +46,15 @@ def doubts(study: Study, hash_content: bool = False) -> list[str]:
                 f"they are taken for classes 0 to {len(folders) - 1} in order; a list file gives labels as they are"
             )
     return lines
+
+
+def replaced(folder: str, former: Any, now: Mapping[str, Any]) -> list[str]:
+    """A line where a folder holds tables of other settings than `now`, as far as they decide numbers."""
+    if not isinstance(former, dict) or not former:
+        return []
+    gone = "one alone"  # of seeds, which a study of one does not list
+    other = [name for name in DECIDE if former.get(name, gone) != now.get(name, gone)]
+    if not other:
+        return []
+    what = [f"of {n.replace('_', ' ')} {former.get(n, gone)}, not {now.get(n, gone)}" for n in other]
+    return [f"{folder} holds tables {', and '.join(what)}: they are replaced; --out keeps them"]
