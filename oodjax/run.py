@@ -8,8 +8,6 @@ if __name__ == "__main__":
     handle(ending("oodjax.run"))  # before the other imports, which take their time
 
 import argparse
-import os
-import platform
 import shlex
 import sys
 import time
@@ -19,7 +17,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oodjax._version import __version__
 from oodjax.command_line import (
     Parser,
     UsageError,
@@ -37,13 +34,11 @@ if TYPE_CHECKING:
 
     from oodjax.detectors import Note
     from oodjax.execute import Engine
-    from oodjax.results import Tables
     from oodjax.study import Study
 
 LISTING, MAKER = "run.json", "oodjax.run"
 TABLES = ("results.csv", "models.csv")
 SHOWN = 10  # unreadable images of a set
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy", "scikit-learn", "pillow")
 
 
 def parser() -> Parser:
@@ -273,34 +268,25 @@ def _write(job: Job, engine: Engine, console: Console, stages: Any) -> None:
     from oodjax.console import print_notes, print_tables, say, waiting
     from oodjax.execute import objections
     from oodjax.listing import read_listing, staging
+    from oodjax.manifest import manifest_of, runs_of
     from oodjax.results import tabulate, with_kept
 
     whole, unknown = with_kept(job.whole, engine.store)
     job = replace(job, whole=whole)
     tables = tabulate(job.whole, engine.store)
-    manifest = _manifest(job, engine, tables, stages.record)
+    manifest = manifest_of(job, engine, tables, stages.record)
     listing = read_listing(job.folder, LISTING, MAKER)
     with staging(job.folder) as staged:
         tables.write(staged)
         small = thumbnails.write(job.whole.sets, staged)
-        listing.publish(staged, {**manifest, "thumbnails": small, "runs": _runs(job, listing.facts, stages.record)})
+        runs = runs_of(job, listing.facts, stages.record)
+        listing.publish(staged, {**manifest, "thumbnails": small, "runs": runs})
     with waiting(console, "drawing the report"):
         _report(job.folder)
     print_tables(console, tables)
     if unknown:
         say(console, f"note: kept, but not in the tables: {', '.join(unknown)}: no such detector is registered here")
     print_notes(console, job.asked, objections(job.asked, engine.store), _notes(job.asked, engine))
-
-
-def _runs(job: Job, before: dict[str, Any], stages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The runs that made what is here: command, start and seconds of each; one that found all finished made nothing."""
-    runs = before.get("runs", [])
-    runs = runs if isinstance(runs, list) else []
-    if not stages and runs:
-        return runs
-    seconds = round((datetime.now(UTC) - job.started).total_seconds(), 1)
-    started = job.started.isoformat(timespec="seconds")
-    return [*runs, {"command": job.command, "started": started, "seconds": seconds}]
 
 
 def _report(folder: Path) -> None:
@@ -341,62 +327,6 @@ def _notes(study: Study, engine: Engine) -> list[Note]:
     shelves = [shelf for shelf in map(engine.shelf, study.models) if shelf is not None]
     chosen = [shelf.choice(name) for shelf in shelves for name in shelf.detectors]
     return [note for choice in chosen if choice is not None for note in choice.notes]
-
-
-def _manifest(job: Job, engine: Engine, tables: Tables, stages: list[dict[str, Any]]) -> dict[str, Any]:
-    from importlib.metadata import version
-
-    import jax
-
-    from oodjax.shelf import Shelf, kept_keys, unreadable
-
-    study, done = job.whole, set(tables.models["model"])
-    facts = {m.name: found for m in study.models if m.name in done and (found := m.facts()) is not None}
-    shelves = {name: Shelf(study, engine.store, name, found) for name, found in facts.items()}
-    return {
-        "configuration": {
-            **study.settings,
-            "models": [m.name for m in study.models if m.name in done],
-            "detectors": [d for d in study.detectors if d in set(tables.results["detector"])],
-            "datasets": [s.name for s in study.ood_tests if s.name in set(tables.results["dataset"])],
-            "searched": bool(study.validations),
-        },
-        "asked": {
-            "models": [m.name for m in job.asked.models],
-            "detectors": list(job.asked.detectors),
-            "datasets": [s.name for s in job.asked.ood_tests],
-        },
-        "versions": {"oodjax": __version__, "python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
-        "device": {
-            "kind": jax.devices()[0].device_kind,
-            "count": jax.device_count(),
-            "cpus": os.cpu_count(),
-            "hosts": jax.process_count(),
-        },
-        "data": [
-            {
-                "name": s.name,
-                "role": s.role,
-                "category": s.category,
-                "count": s.count,
-                "sha256": s.sha256,
-                "source": s.source.description,
-            }
-            for s in study.sets
-        ],
-        "checkpoints": {name: found.get("weights") for name, found in facts.items()},
-        "hyperparameters": {
-            name: {d: c.options for d in shelf.detectors if (c := shelf.choice(d)) is not None}
-            for name, shelf in shelves.items()
-        },
-        "kept": {name: kept_keys(shelf) for name, shelf in shelves.items()},
-        "decoded_images": engine.counts.decoded,
-        "forward_passes": engine.counts.forwards,
-        "odin_passes": engine.counts.odin_passes,
-        "images_left_out": unreadable(shelves.values()),
-        "warnings": job.warnings,
-        "stages": stages,
-    }
 
 
 if __name__ == "__main__":

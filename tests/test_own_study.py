@@ -20,6 +20,7 @@ from oodjax.data.preprocess import cut
 from oodjax.data.sources import source_of
 from oodjax.detectors import METHODS
 from oodjax.models import ResNetConfig, checkpoint, initialize
+from oodjax.report.glossary import DETECTORS
 from oodjax.run import main
 
 CLASSES = "abc"
@@ -164,6 +165,7 @@ def test_a_network_with_maps_runs_gram_and_ats(here, tmp_path, capsys):
     assert "left out: gram" not in capsys.readouterr().out
     found = listing(tmp_path)
     assert [entry["name"] for entry in found["thumbnails"]] == [s["name"] for s in found["data"]]
+    assert found["explained"] == {name: DETECTORS[name] for name in ("gram", "ats")}
     (foxes,) = [entry for entry in found["thumbnails"] if entry["name"] == "foxes"]
     assert foxes["count"] == 9 and foxes["file"] in found["files"]
     small = np.asarray(Image.open(tmp_path / foxes["file"]))

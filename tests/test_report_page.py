@@ -12,7 +12,7 @@ from scipy import stats
 from oodjax import metrics
 from oodjax.report import tables, write
 from oodjax.report.data import load
-from oodjax.report.explain import explained
+from oodjax.report.explain import detector_words, explained
 from oodjax.report.glossary import DETECTORS, TERMS
 from oodjax.report.heat import heat_tables, numbers, warmth
 from oodjax.report.inline import fitting
@@ -145,6 +145,15 @@ def test_several_models_have_a_page_of_their_own(models, question, boards, tmp_p
     for term in ("ID", "OOD", "AUROC", "FPR95"):
         assert TERMS[term] in page.terms[f"term-{term.lower()}"] and f"#term-{term.lower()}" in page.links
     assert all(DETECTORS[d] in page.terms[f"term-{d}"] for d in DETECTED)
+
+
+def test_a_detector_that_is_not_the_studys_is_explained_by_its_run():
+    known = {"mine": "Distance from mine.\nMore.", "knn": "another text"}
+    assert detector_words(["mine", "mine:k=3+p=2", "knn", "gone"], known) == {
+        "mine": "Distance from mine.",
+        "mine:k=3+p=2": "Distance from mine. With k=3, p=2.",
+        "knn": DETECTORS["knn"],
+    }
 
 
 def test_a_term_is_a_link_where_it_first_stands():

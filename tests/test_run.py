@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from oodjax.detectors import NAMES
-from oodjax.run import _runs, main, parser
+from oodjax.manifest import runs_of
+from oodjax.run import main, parser
 
 BAD = {
     "preset": (["nonsense"], ["nonsense", "digits"]),
@@ -80,11 +81,11 @@ def test_help_explains_each_option_with_its_default():
 
 def test_each_run_that_makes_something_is_recorded():
     job = SimpleNamespace(command="python -m oodjax.run digits", started=datetime(2026, 1, 2, 3, 4, 5, 678, UTC))
-    (first,) = _runs(job, {}, [])  # tables of a store that an older version filled
+    (first,) = runs_of(job, {}, [])  # tables of a store that an older version filled
     assert first.pop("seconds") > 0
     assert first == {"command": "python -m oodjax.run digits", "started": "2026-01-02T03:04:05+00:00"}
-    assert _runs(job, {"runs": [first]}, []) == [first]
-    two = _runs(job, {"runs": [first]}, [{"stage": "scores", "detectors": 2, "seconds": 1.0}])
+    assert runs_of(job, {"runs": [first]}, []) == [first]
+    two = runs_of(job, {"runs": [first]}, [{"stage": "scores", "detectors": 2, "seconds": 1.0}])
     assert two[0] == first and two[1].items() > first.items() and len(two) == 2
 
 

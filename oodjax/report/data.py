@@ -102,7 +102,7 @@ class Results:
         parts = []
         for metric in metrics:
             rows, name = self.measured(metric), SPOKEN.get(metric, metric)
-            present = set(rows["model"])
+            present = set(rows["model"].unique())
             absent = [m for m in self.models if m not in present]
             if absent:
                 parts.append(f"{name} is undefined for {join(absent)}")

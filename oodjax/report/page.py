@@ -135,7 +135,7 @@ def _render(study: Results, shown: list[Shown], views: list[tables.View], absent
         drawn = [f for f in here if not f.reason and f.key not in (top, LEGEND)]
         if drawn or missing:
             sections.append((f"section-{len(sections) + 1}", title, drawn, missing))
-    words = detector_words(study.detectors, {})
+    words = detector_words(study.detectors, study.manifest.get("explained", {}))
     return render(
         "page.html",
         study=study,

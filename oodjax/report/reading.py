@@ -149,6 +149,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
         _check(path, f"warnings[{i}]", line, str)
     _check_entries(path, "runs", manifest, {"command": str, "started": str, "seconds": (int, float)})
     _check_entries(path, "thumbnails", manifest, {"name": str, "file": str, "count": int})
+    for name, says in _check(path, "explained", manifest.get("explained", {}), dict).items():
+        _check(path, f"explained.{name}", says, str)
     _check(path, "files", manifest.get("files", {}), dict)
     for i, entry in enumerate(_check(path, "data", manifest.get("data", []), list)):
         _check(path, f"data[{i}]", entry, dict)
