@@ -1,5 +1,6 @@
 """Figures as they are written: what each mark says, where it stands, and that nothing covers a text."""
 
+import io
 import itertools
 import re
 import xml.etree.ElementTree as ET
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import report_folders
+from PIL import Image
 
 from oodjax.analysis import correlation_interval, differences, holm, mean_interval, mean_ranks
 from oodjax.report import figures
@@ -291,10 +293,16 @@ def test_legend_columns_hold_every_entry_and_no_heading_ends_one():
 
 
 def test_texts_do_not_overlap_or_leave_the_figure(drawings, seeds):
+    for found in (drawings, drawn(seeds)):
+        assert all(sum(isinstance(t, Text) for t in d.scene.items) > 3 for d in found.values())
+        assert not (problems := _met(found)), problems[:10]
+
+
+def _met(drawings):
+    """Texts that leave their figure or run into another."""
     problems = []
-    for key, drawing in [*drawings.items(), *drawn(seeds).items()]:
+    for key, drawing in drawings.items():
         boxes = [(t.text, _box(t)) for t in drawing.scene.items if isinstance(t, Text)]
-        assert len(boxes) > 3
         width, height = drawing.scene.width, drawing.scene.height
         problems += [(key, t) for t, (x0, y0, x1, y1) in boxes if x0 < 0 or y0 < 0 or x1 > width or y1 > height]
         problems += [
@@ -302,7 +310,7 @@ def test_texts_do_not_overlap_or_leave_the_figure(drawings, seeds):
             for (a, p), (b, q) in itertools.combinations(boxes, 2)
             if min(p[2], q[2]) - max(p[0], q[0]) > 1 and min(p[3], q[3]) - max(p[1], q[1]) > 2
         ]
-    assert not problems, problems[:10]
+    return problems
 
 
 def _box(text):
@@ -316,10 +324,6 @@ def _box(text):
 
 def test_pictures_show_what_the_drawings_do(drawings):
     """The PNG, twice as large, has each mark's colour at its place."""
-    import io
-
-    from PIL import Image
-
     drawing, colours = drawings["fig01-accuracy"], paper_colours()
     picture = np.asarray(Image.open(io.BytesIO(png(drawing.scene, colours))))
     assert picture.shape == (round(2 * drawing.scene.height), 2 * WIDTH, 3)
@@ -399,3 +403,65 @@ def test_one_models_intervals_are_over_images_where_scores_are_kept(tmp_path):
         )
         assert label.endswith(f"({100 * low:.1f} to {100 * high:.1f})")
     assert "resampling images" in drawing.caption
+
+
+@pytest.fixture(scope="module")
+def paper_sized(tmp_path_factory):
+    """The study of the paper: 56 models, 21 detectors, 8 sets."""
+    folder = report_folders.make(tmp_path_factory.mktemp("paper"), report_folders.PAPER_STUDY)
+    keys = {"fig08-detectors", "legend", "fig-recipes", "fig01-accuracy", "fig03-accuracy-detector", "fig07-ranks"}
+    study = load(folder)
+    return study, {entry.key: entry.draw(study) for entry in figures.entries(study) if entry.key in keys}
+
+
+def test_the_papers_study_stays_legible(paper_sized):
+    """On a phone of 400 pixels, of which figures have 368, text is 8 pixels or more; no two texts meet."""
+    study, found = paper_sized
+    assert not (problems := _met(found)), problems[:10]
+    for drawing in found.values():
+        assert drawing.width <= WIDTH
+        assert min(t.size for t in drawing.scene.items if isinstance(t, Text)) * 368 / drawing.width >= 8
+    places = [(d.x, d.y) for d in found["legend"].scene.items if isinstance(d, Dot)]
+    assert len(set(places)) == 56
+    assert len({m["model"] for m in marks_of(found["fig-recipes"])}) == 55
+
+
+def test_the_papers_study_as_a_picture(paper_sized):
+    """Every category's colour is seen in the picture of each figure about as often as it is drawn."""
+    study, found = paper_sized
+    for key in ("fig08-detectors", "legend", "fig01-accuracy"):
+        picture = np.asarray(Image.open(io.BytesIO(png(found[key].scene, paper_colours()))), np.int64)
+        for role in {m.colour for m in cast(study).mark.values()} - {"ink"}:
+            colour = [int(paper_colours()[role][i : i + 2], 16) for i in (1, 3, 5)]
+            seen = (np.abs(picture - colour).max(axis=-1) <= 60).sum()
+            dots = [d for d in found[key].scene.items if isinstance(d, Dot) and d.mark.colour == role]
+            full = sum(d.size**2 for d in dots if d.mark.fill == "full")
+            assert seen > 0.5 * full, (key, role)  # of 4 pixels to a CSS pixel; some marks cover others
+
+
+def test_one_recipe_of_several_seeds_is_not_compared(tmp_path):
+    folder = report_folders.make(tmp_path, {f"net.seed{s}": "baseline" for s in range(3)}, DETECTORS, SETS)
+    for name in ("results.csv", "models.csv"):
+        table = pd.read_csv(folder / name)
+        table.assign(recipe="net", seed=table["model"].str[-1]).to_csv(folder / name, index=False)
+    study = load(folder)
+    keys = [entry.key for entry in figures.entries(study)]
+    assert "fig01-accuracy" not in keys and "fig-recipes" not in keys
+    found = marks_of(drawn(study)["fig08-detectors"])
+    assert {(m["model"], m["detector"]) for m in found if "model" in m} == set(
+        itertools.product(study.models, DETECTORS)
+    )
+
+
+def test_missing_cells_leave_no_mark_and_no_figure_out(study, tmp_path):
+    folder = report_folders.make(tmp_path, MODELS, DETECTORS, SETS, seed=3)
+    table = pd.read_csv(folder / "results.csv")
+    lost = (table["model"] == "ema") & (table["detector"] == "gram")
+    table[~lost].to_csv(folder / "results.csv", index=False)
+    found = drawn(load(folder))
+    pairs = {(m["model"], m["detector"]) for m in marks_of(found["fig08-detectors"]) if "model" in m}
+    assert pairs == set(itertools.product(MODELS, DETECTORS)) - {("ema", "gram")}
+    assert {"fig07-ranks", "fig06-variance", "fig11-splits-detector"} <= set(found)
+    assert "Skillings and Mack's test" in found["fig07-ranks"].caption
+    for drawing in found.values():
+        assert "nan" not in svg(drawing.scene, paper_colours())

@@ -15,7 +15,7 @@ from oodjax.report import figures_tests as tests
 from oodjax.report.data import Results, shared_with_paper
 from oodjax.report.figures_legend import legend
 from oodjax.report.figures_recipes import recipe_differences
-from oodjax.report.style import Drawing
+from oodjax.report.style import Drawing, cast
 
 ANSWER, INSIDE, AMONG = "What to use", "Accuracy and detection", "Detectors"
 FEATURE, BESIDE = "Inside the models", "Beside the paper"
@@ -35,9 +35,10 @@ class Entry(NamedTuple):
 def entries(study: Results, detectors: Sequence[str] = ()) -> Iterator[Entry]:
     """The figures that suit the study in reading order; those of scores for the detectors named, or the best one.
 
-    One model has neither a legend nor anything that compares models; architectures are compared where there are two.
+    One model or recipe has neither a legend nor anything that compares models; architectures are compared where there
+    are two.
     """
-    several = len(study.models) > 1
+    several = len(cast(study).mark) > 1
     yield _numbered(8, "detectors", "Detectors over models" if several else "Detectors", ANSWER, spread.detector_spread)
     if several:
         yield Entry("legend", "Legend", "Models and their marks", ANSWER, legend)

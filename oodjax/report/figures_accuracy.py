@@ -12,7 +12,7 @@ from oodjax.report.data import ARCHITECTURE, CannotSay, Results, join, paper, sh
 from oodjax.report.figures_relations import between_models, firm, need_models
 from oodjax.report.panels import FOOT, MARGIN, STRIP, TITLE, Panel, Span, dotted, grid, key, rows, span
 from oodjax.report.scene import Mark, Scene, Tag
-from oodjax.report.style import BODY, CATEGORIES, LABELS, SHAPES, WIDTH, Drawing, cast, recipe_tag, tag
+from oodjax.report.style import BODY, CATEGORIES, LABELS, SHAPES, WIDTH, Drawing, cast, colour_of, recipe_tag, tag
 from oodjax.report.wording import count, dataset_count, number, relation, rho
 
 _MANY = 30  # marks in a panel beyond which they are smaller
@@ -23,11 +23,13 @@ _SPLITS = "AUROC of correct samples", "of incorrect ones"
 def overview(study: Results, x: str, y: str) -> Drawing:
     """Each model's mean over detectors and sets (Figs. 1, 9 and 16)."""
     table, means = study.measured(y), study.means(y)
-    need_models(len(means), f"{LABELS[x]} against {LABELS[y]}")
+    need_models(study, f"{LABELS[x]} against {LABELS[y]}")
     facts = study.facts[x].reindex(means.index)
     panel = _single(span(facts, 6, trim=True), span(means, 6), f"{LABELS[x]} (%)", f"Mean {LABELS[y]} (%)")
     _baseline_lines(panel, study, facts, means)
     _points(panel, study, facts, means, 9, (LABELS[x], LABELS[y]), seeds=True)
+    if (x, y) == ("accuracy", "auroc"):  # the picture that the page begins with, before the legend
+        key(panel.scene, [(category, Mark(role)) for category, role in colour_of(study).items()])
     found = between_models(study, x, y)
     panel.title("", f"ρ = {relation(found)}" if np.isfinite(found.rho) else "ρ undefined")
     return Drawing(
@@ -41,9 +43,9 @@ def overview(study: Results, x: str, y: str) -> Drawing:
 
 def by_panel(study: Results, x: str, y: str, by: str) -> Drawing:
     """The same in one panel per OOD category or detector (Figs. 2, 3 and 13)."""
-    table, drawn = study.measured(y), cast(study)
+    drawn = cast(study)
     means = drawn.mean(study.means(y, by))
-    need_models(table["model"].nunique(), f"{LABELS[x]} against {LABELS[y]}")
+    need_models(study, f"{LABELS[x]} against {LABELS[y]}")
     facts = drawn.mean(study.facts[x]).reindex(means.index)
     order = study.ood_categories if by == "ood_category" else study.detectors
     names = [n for n in order if n in means.columns]
@@ -84,16 +86,15 @@ def by_panel(study: Results, x: str, y: str, by: str) -> Drawing:
 
 def correct_against_incorrect(study: Results) -> Drawing:
     """Whether a detector finds OOD data or mistakes (Fig. 5)."""
-    table = _split_rows(study)
-    means = table.groupby("model", sort=False)[[CORRECT, INCORRECT]].mean()
-    need_models(len(means), "Correct against incorrect samples")
+    need_models(study, "Correct against incorrect samples")
+    means = pd.DataFrame({metric: study.means(metric) for metric in (CORRECT, INCORRECT)}).dropna()
     both = span(means.to_numpy().ravel(), 6)
     panel = _single(both, both, f"Mean {LABELS[CORRECT]} (%)", f"Mean {LABELS[INCORRECT]} (%)", square=True)
     _diagonal(panel)
     _points(panel, study, means[CORRECT], means[INCORRECT], 9, _SPLITS, seeds=True)
     found = correlation_interval(_of_models(study, means), CORRECT, INCORRECT)
     panel.title("", f"ρ = {relation(found)}" if np.isfinite(found.rho) else "ρ undefined")
-    gap = float((table[CORRECT] - table[INCORRECT]).mean())
+    gap = float((means[CORRECT] - means[INCORRECT]).mean())
     return Drawing(
         panel.scene,
         f"Mean AUROC of incorrectly against that of correctly classified ID samples, both against OOD, on equal axes; "
@@ -105,9 +106,8 @@ def correct_against_incorrect(study: Results) -> Drawing:
 
 def accuracy_of_splits(study: Results) -> Drawing:
     """Accuracy against both (Fig. 10)."""
-    _split_rows(study)
-    means = {metric: study.means(metric) for metric in (CORRECT, INCORRECT)}
-    need_models(min(map(len, means.values())), "Accuracy against the AUROC of correct and incorrect samples")
+    need_models(study, "Accuracy against the AUROC of correct and incorrect samples")
+    means = {metric: study.means(metric).dropna() for metric in (CORRECT, INCORRECT)}
     drawn = cast(study)
     facts = drawn.mean(study.facts["accuracy"].reindex(means[CORRECT].index.union(means[INCORRECT].index)))
     across = span(facts, 4, trim=True)
@@ -139,12 +139,13 @@ def accuracy_of_splits(study: Results) -> Drawing:
 
 def splits_by_detector(study: Results) -> Drawing:
     """Fig. 5 per detector (Fig. 11)."""
-    table, drawn = _split_rows(study), cast(study)
-    need_models(table["model"].nunique(), "Correct against incorrect samples per detector")
-    means = table.groupby(["model", "detector"], sort=False)[[CORRECT, INCORRECT]].mean()
-    good, bad = (drawn.mean(means[metric].unstack()) for metric in (CORRECT, INCORRECT))
-    names = [d for d in study.detectors if d in good.columns]
-    both = span(np.concatenate([good.to_numpy().ravel(), bad.to_numpy().ravel()]), 4)
+    need_models(study, "Correct against incorrect samples per detector")
+    good, bad = (cast(study).mean(study.means(metric, "detector")) for metric in (CORRECT, INCORRECT))
+    both_known = (good * bad).notna().any()
+    names = [d for d in study.detectors if both_known.get(d, False)]
+    if not names:
+        raise CannotSay("no detector has both the AUROC of correct and that of incorrect samples")
+    both = span(np.concatenate([good[names].to_numpy().ravel(), bad[names].to_numpy().ravel()]), 4)
     cols = 2 if len(names) in (2, 4) else 3
     scene, panels = grid(names, cols, None, both, both, f"Mean {LABELS[CORRECT]} (%)", f"Mean {LABELS[INCORRECT]} (%)")
     gaps = {}
@@ -366,12 +367,3 @@ def _of_models(study: Results, means: pd.DataFrame) -> pd.DataFrame:
     """Means per model as a table that an analysis takes."""
     known = [c for c in ("recipe", "seed") if c in study.facts]
     return means.join(study.facts[known]).rename_axis("model").reset_index()
-
-
-def _split_rows(study: Results) -> pd.DataFrame:
-    """The rows where both AUROCs are known for every model that makes mistakes."""
-    good, bad = study.measured(CORRECT), study.measured(INCORRECT)
-    table = good[good.index.isin(bad.index)]
-    if table.empty:
-        raise CannotSay("no row has both the AUROC of correct and that of incorrect samples")
-    return table

@@ -18,7 +18,9 @@ def recipe_differences(study: Results) -> Drawing:
     if drawn.baseline is None:
         raise CannotSay("no recipe is the baseline: name one with --baseline")
     found = differences(table, study.facts, drawn.baseline).set_index("recipe")
-    means = table.groupby("model", sort=False)["auroc"].mean()
+    if found.empty:
+        raise CannotSay(f"{drawn.baseline} is the only recipe: train another to compare it with")
+    means = study.means("auroc")
     gaps = means - float(drawn.mean(means)[drawn.baseline])
     single = gaps if drawn.replicated else gaps[:0]
     across = span([0.0, *found["difference"], *found["low"], *found["high"], *single], 6)

@@ -20,11 +20,13 @@ RESPONSES = ("auroc", "auroc_correct_vs_ood", "auroc_incorrect_vs_ood", "fpr95")
 _SHORT = {"auroc": "AUROC", "fpr95": "FPR95", "auroc_correct_vs_ood": "correct", "auroc_incorrect_vs_ood": "incorr."}
 
 
-def need_models(found: int, what: str) -> None:
-    """CannotSay where there are too few models for points to show a relation."""
-    if found < FEWEST:
+def need_models(study: Results, what: str) -> None:
+    """CannotSay where there are too few models, or recipes of several each, to show how they relate or spread."""
+    drawn = cast(study)
+    if len(drawn.mark) < FEWEST:
+        unit = "recipe" if drawn.replicated else "model"
         raise CannotSay(
-            f"{what} takes {FEWEST} or more models, and this study has {found}: add more to the study and run it again"
+            f"{what} takes {FEWEST} or more {unit}s, and this study has {len(drawn.mark)}: add more and run it again"
         )
 
 
@@ -43,7 +45,7 @@ def firm(found: Mapping[str, ClusterCorrelation]) -> dict[str, bool]:
 def correlation_bars(study: Results) -> Drawing:
     """Rank correlations of accuracy and ECE with AUROC in every part of the table (Fig. 14)."""
     table = study.measured("auroc")
-    need_models(table["model"].nunique(), "A rank correlation with accuracy")
+    need_models(study, "A rank correlation with accuracy")
     parts = list(_parts(study, table))
     names = [name for name, _, _ in parts]
     found = {x: [_of_part(study, x, part) for part in parts] for x in ("accuracy", "ece")}
@@ -56,7 +58,7 @@ def correlation_bars(study: Results) -> Drawing:
         sure = firm({str(i): c for i, c in enumerate(correlations)})
         for r, ((name, column, _), c) in enumerate(zip(parts, correlations, strict=True)):
             if np.isnan(c.rho):
-                panel.text(0, r, "undefined", SMALL - 2, dx=3, role="soft")
+                panel.text(0, r, "undefined", SMALL - 1, dx=3, role="soft")
                 continue
             role = colours[name] if column == "model_category" else "ink"
             opacity = 1.0 if sure[str(r)] else 0.4
@@ -84,7 +86,7 @@ def correlation_bars(study: Results) -> Drawing:
 
 def correlation_matrix(study: Results) -> Drawing:
     """Correlations by training category (Fig. 17)."""
-    need_models(len(study.models), "A rank correlation with accuracy")
+    need_models(study, "A rank correlation with accuracy")
     responses = [y for y in RESPONSES if y in study.results and study.results[y].notna().any()]
     names = ["overall", *study.categories]
     found: dict[tuple[str, str, str], ClusterCorrelation] = {}

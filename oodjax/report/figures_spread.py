@@ -30,7 +30,7 @@ def four_kinds(study: Results, everything: bool) -> Drawing:
     means = {k: study.means(k, "detector") for k in KINDS if k in study.results and study.results[k].notna().any()}
     if "auroc" not in means or len(means) < 2:
         raise CannotSay("results.csv holds no AUROC of correctly or incorrectly classified samples")
-    need_models(len(means["auroc"]), "A box plot over models")
+    need_models(study, "A box plot over models")
     known = [d for d in study.detectors if all(d in table for table in means.values())]
     if not known:
         raise CannotSay("no detector has all kinds of AUROC for every model")
@@ -164,7 +164,7 @@ def _unit(found: pd.DataFrame) -> str:
 def detector_spread_by_category(study: Results) -> Drawing:
     """Box plots over models and sets of each OOD category (Fig. 15)."""
     table = study.measured("auroc")
-    need_models(table["model"].nunique(), "A box plot over models")
+    need_models(study, "A box plot over models")
     drawn = cast(study)
     categories = [c for c in study.ood_categories if c in set(table["ood_category"])]
     order = table.groupby("detector", sort=False)["auroc"].median().sort_values(ascending=False, kind="stable").index

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from oodjax.analysis import (
-    anova,
     cd_groups,
     critical_difference,
-    friedman,
     leave_one_category_out,
     mean_ranks,
+    share_intervals,
+    skillings_mack,
     spearman_table,
 )
 from oodjax.analysis.clusters import cluster_column
@@ -42,10 +43,11 @@ def term_name(term: str) -> str:
 def variance_shares(study: Results) -> Drawing:
     """ANOVA shares, whole and without one OOD category at a time (Fig. 6)."""
     results = study.measured("auroc")
-    whole = anova(results)
+    factors = [cluster_column(results), "detector", "ood_category"]
+    whole = share_intervals(results, factors=factors)
     if whole["share"].isna().any():
         raise CannotSay("AUROC is constant, so there is no variance to share out")
-    parts = leave_one_category_out(results) if results["ood_category"].nunique() > 1 else None
+    parts = leave_one_category_out(results, factors=factors) if results["ood_category"].nunique() > 1 else None
     shares = whole[["term", "share"]].rename(columns={"share": "all"}) if parts is None else parts
     shares = shares.set_index("term").dropna(axis=1)
     scene, (panel,) = rows(
@@ -62,14 +64,13 @@ def variance_shares(study: Results) -> Drawing:
                 panel.text((left + right) / 2, r, f"{right - left:.0f}", role="paper", anchor="middle", bold=True)
             left = right
     key(scene, [(term_name(t), Mark(TERM_COLOURS[_of_model(t)], "s")) for t in shares.index])
-    top = whole.sort_values("share", ascending=False).iloc[0]
-    test = whole.set_index("term")
-    said = ", ".join(f"{term_name(str(t))} {number(100 * s)} %" for t, s in test["share"].items())
+    said = ", ".join(f"{term_name(str(r.term))} {number(100 * r.share)} %{_percent(r)}" for r in whole.itertuples())
+    unit = whole.attrs["unit"]
+    limits = f", with 95 % intervals from leaving out one of {unit} at a time" if _percent(whole.iloc[0]) else ""
     return Drawing(
         scene,
-        f"Three-way analysis of variance of AUROC over {len(results):,} rows: {said}. The largest share is that of "
-        f"{term_name(top['term'])}{_f(top)}. Rows below the first leave out one OOD category each."
-        f"{study.remark('auroc')}",
+        f"Three-way analysis of variance of AUROC over {len(results):,} rows. Shares{limits}: {said}. Rows below the "
+        f"first leave out one OOD category each.{study.remark('auroc')}",
     )
 
 
@@ -102,9 +103,9 @@ def ranks(study: Results) -> Drawing:
     text += f"{second['detector']} with {number(second['mean_rank'], 2)}{_interval(second)}."
     text += f" Bars at the right join detectors less than Nemenyi's critical difference of {number(cd, 2)} apart."
     if len(table) > 2:
-        test = friedman(results)
+        test = skillings_mack(results, block=unit)  # Friedman's where nothing is missing
         said = test.reason or f"chi² = {number(test.statistic)}, {p_value(test.p)}"
-        text += f" Friedman's test: {said}."
+        text += f" {'Skillings and Mack' if table.attrs['note'] else 'Friedman'}'s test: {said}."
     return Drawing(scene, text + study.remark("auroc"))
 
 
@@ -133,8 +134,8 @@ def _of_model(term: str) -> str:
     return term.replace("recipe", "model")
 
 
-def _f(row: pd.Series) -> str:
-    return "" if np.isnan(row["F"]) else f" (F = {number(row['F'], 2)}, {p_value(row['p'])})"
+def _percent(row: Any) -> str:
+    return f" ({number(100 * row.low)} to {number(100 * row.high)})" if np.isfinite(row.low) else ""
 
 
 def _interval(row: pd.Series) -> str:

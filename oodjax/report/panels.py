@@ -155,7 +155,10 @@ class Panel:
         self.scene.text(self.left + width, self.top - 5, right, SMALL, "soft" if faded else "ink", anchor="end")
 
     def dot(self, x: float, y: float, mark: Mark, size: float, **more: Any) -> None:
+        """A marker; nothing where a value is missing."""
         place = self.at(x, y)[0]
+        if not np.isfinite(place).all():
+            return
         self.scene.dot(place[0], place[1], mark, size, **more)
 
     def line(self, x: ArrayLike, y: ArrayLike, role: str, width: float = 1.0, **more: Any) -> None:
