@@ -62,23 +62,23 @@ def test_the_lines_of_a_page_run(name, problem):
 
 def test_figures_are_those_of_the_kept_table():
     table = pd.read_csv(study.DIGITS)
-    values = table[table["detector"] == "mds"].set_index("model").drop(columns="detector")
+    values = table[table["detector"] == "mds"].set_index("recipe").drop(columns=["detector", "seeds"])
     text = docs.page("mds")
     assert f"mean AUROC {values.to_numpy().mean():.1f} %" in text
     lowest = values.mean(axis=1)
-    assert f"falls to {lowest.min():.1f} % on the model that suits it least (`{lowest.idxmin()}`)" in text
+    assert f"falls to {lowest.min():.1f} % with the recipe that suits it least (`{lowest.idxmin()}`)" in text
     near = values[[column for column in values if column.startswith("near/")]].to_numpy().mean()
     assert study.standings()["mds"].by_category["near"] == pytest.approx(near)
-    means = table.set_index(["model", "detector"]).mean(axis=1).unstack()
+    means = table.drop(columns="seeds").set_index(["recipe", "detector"]).mean(axis=1).unstack()
     ranks = means.rank(axis=1, ascending=False).mean()
     assert study.standings()["mds"].mean_rank == pytest.approx(ranks["mds"])
     assert [study.standings()[n].rank for n in ranks.sort_values().index[:3]] == [1, 2, 3]
 
 
-def test_the_picture_has_a_dot_a_model_and_category():
+def test_the_picture_has_a_dot_a_recipe_and_category():
     svg = docs.pictures.strip(study.rows(), "knn")
-    models = study.rows()["model"].nunique()
-    assert len(re.findall(r"<use [^>]*fill: #4a7fc1", svg)) == 4 * models
+    recipes = study.rows()["recipe"].nunique()
+    assert len(re.findall(r"<use [^>]*fill: #4a7fc1", svg)) == 4 * recipes
     assert "\n" not in svg and svg.count("<svg") == 1
 
 
@@ -95,23 +95,23 @@ def test_time_is_the_records():
     assert docs.cost("none that was measured") == ""
 
 
-def test_kept_figures_are_written_from_a_results_folder(tmp_path, monkeypatch):
+def test_kept_figures_are_means_over_seeds(tmp_path, monkeypatch):
     sets = [("far", "sea"), ("near", "cats")]
     rows = [
-        {"model": m, "detector": d, "ood_category": c, "dataset": s, "auroc": 0.1 + 0.2 * i + 0.4 * j}
-        for i, (m, d) in enumerate([("b", "mds"), ("b", "knn"), ("a", "mds"), ("a", "knn")])
-        for j, (c, s) in enumerate(sets)
-        if i < 3
+        {"model": f"{r}.seed{s}", "recipe": r, "detector": d, "ood_category": c, "dataset": n, "auroc": 0.1 + 0.2 * i}
+        for i, (r, d, s) in enumerate([("b", "mds", 0), ("b", "mds", 1), ("a", "mds", 0), ("a", "mds", 1)])
+        for c, n in sets
     ]
-    pd.DataFrame(rows).to_csv(tmp_path / "results.csv", index=False)
     monkeypatch.setattr(study, "DIGITS", tmp_path / "digits.csv")
+    table = pd.DataFrame(rows)
+    table.to_csv(tmp_path / "results.csv", index=False)
     study.write(tmp_path)
-    assert (tmp_path / "digits.csv").read_text(encoding="utf-8").splitlines() == [
-        "model,detector,near/cats,far/sea",
-        "b,mds,50.0,10.0",
-        "b,knn,70.0,30.0",
-        "a,mds,90.0,50.0",
-    ]
+    lines = (tmp_path / "digits.csv").read_text(encoding="utf-8").splitlines()
+    assert lines == ["recipe,seeds,detector,near/cats,far/sea", "b,2,mds,20.0,20.0", "a,2,mds,60.0,60.0"]
+    table.drop(columns="recipe").to_csv(tmp_path / "results.csv", index=False)
+    study.write(tmp_path)
+    lines = (tmp_path / "digits.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[1:3] == ["b.seed0,1,mds,10.0,10.0", "b.seed1,1,mds,30.0,30.0"]
 
 
 def test_a_method_that_the_study_did_not_have_gets_a_page_too(monkeypatch):

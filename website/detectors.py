@@ -109,8 +109,8 @@ def advice(name: str) -> list[str]:
             f"on {worst} ones ({found.by_category[worst]:.1f} %)."
         )
         lines.append(
-            f"There its mean AUROC falls to {found.worst:.1f} % on the model that suits it least "
-            f"(`{found.worst_model}`)."
+            f"There its mean AUROC falls to {found.worst:.1f} % with the recipe that suits it "
+            f"least (`{found.worst_recipe}`)."
         )
     return lines
 
@@ -214,11 +214,18 @@ def _studies(name: str) -> list[str]:
         return [f"## In the studies\n\n{known}"] if known else []
     found = study.standings()[name]
     lines.append(
-        f"**The digits study** ({study.rows()['model'].nunique()} small networks, 8 OOD sets): place {found.rank} of "
-        f"{found.detectors}, mean rank {found.mean_rank:.1f} (95 % interval over models {found.low:.1f} to "
-        f"{found.high:.1f}), mean AUROC {found.mean:.1f} %. A dot is a model, the bar their mean:"
+        f"**The digits study** ({_trained()}, 8 OOD sets): place {found.rank} of "
+        f"{found.detectors}, mean rank {found.mean_rank:.1f} (95 % interval over recipes {found.low:.1f} to "
+        f"{found.high:.1f}), mean AUROC {found.mean:.1f} %. A dot is a recipe, the bar their mean:"
     )
     return ["## In the studies\n\n" + "\n\n".join(lines), pictures.strip(study.rows(), name)]
+
+
+def _trained() -> str:
+    rows = study.rows()
+    seeds = int(rows["seeds"].max())
+    each = "one small network each" if seeds == 1 else f"{seeds} small networks each"
+    return f"{rows['recipe'].nunique()} recipes of training, {each}"
 
 
 def index() -> str:

@@ -17,8 +17,8 @@ INK, DOTS, MARK = "#010203", "#4a7fc1", "#d9622b"
 
 
 def strip(rows: pd.DataFrame, detector: str) -> str:
-    """AUROC of a detector over the models of a study: a line of dots an OOD category, a bar at their mean."""
-    own = rows[rows["detector"] == detector].groupby(["ood_category", "model"])["auroc"].mean()
+    """AUROC of a detector over the recipes of a study: a line of dots an OOD category, a bar at their mean."""
+    own = rows[rows["detector"] == detector].groupby(["ood_category", "recipe"])["auroc"].mean()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": detector, "font.family": "sans-serif", "font.size": 9}):
         figure = Figure(figsize=(6.4, 1.9), layout="constrained")
         axes = figure.add_subplot()
@@ -33,7 +33,7 @@ def strip(rows: pd.DataFrame, detector: str) -> str:
         if own.min() < 50:
             axes.axvline(50, color=INK, linewidth=0.6, linestyle=(0, (2, 3)))
         _plain(axes)
-        return _inline(figure, f"AUROC of {detector} on each model of the digits study, by OOD category")
+        return _inline(figure, f"AUROC of {detector} on each recipe of the digits study, by OOD category")
 
 
 def _plain(axes: Axes) -> None:

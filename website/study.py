@@ -24,10 +24,10 @@ class Standing(NamedTuple):
 
     Attributes:
       rank, detectors: its place by mean rank, of how many.
-      mean_rank, low, high: with the 95 % interval over models.
-      mean: over models and sets.
-      worst, worst_model: the lowest of the models' means.
-      by_category: OOD category -> mean over models.
+      mean_rank, low, high: with the 95 % interval over recipes.
+      mean: over recipes and sets.
+      worst, worst_recipe: the lowest of the recipes' means.
+      by_category: OOD category -> mean over recipes.
     """
 
     rank: int
@@ -37,15 +37,14 @@ class Standing(NamedTuple):
     high: float
     mean: float
     worst: float
-    worst_model: str
+    worst_recipe: str
     by_category: dict[str, float]
 
 
 @cache
 def rows() -> pd.DataFrame:
-    """A row a model, detector and set: `model`, `detector`, `dataset`, `ood_category`, `auroc` in percent."""
-    wide = pd.read_csv(DIGITS)
-    long = wide.melt(["model", "detector"], var_name="set", value_name="auroc")
+    """A row a recipe, detector and set: `recipe`, `seeds`, `detector`, `dataset`, `ood_category`, `auroc` (percent)."""
+    long = pd.read_csv(DIGITS).melt(["recipe", "seeds", "detector"], var_name="set", value_name="auroc")
     split = long["set"].str.split("/", n=1, expand=True)
     return long.assign(ood_category=split[0], dataset=split[1]).drop(columns="set")
 
@@ -53,15 +52,15 @@ def rows() -> pd.DataFrame:
 @cache
 def standings() -> dict[str, Standing]:
     table = rows()
-    ranks = mean_ranks(table).reset_index(drop=True)
+    ranks = mean_ranks(table, block="recipe")
     found = {}
     for place, (name, rank, low, high) in enumerate(ranks.itertuples(index=False, name=None), start=1):
         own = table[table["detector"] == name]
-        models, categories = own.groupby("model")["auroc"].mean(), own.groupby("ood_category")["auroc"].mean()
+        recipes, categories = own.groupby("recipe")["auroc"].mean(), own.groupby("ood_category")["auroc"].mean()
         by_category = {category: float(categories[category]) for category in CATEGORIES}
-        lowest = str(models.idxmin())
+        lowest = str(recipes.idxmin())
         found[name] = Standing(
-            place, len(ranks), rank, low, high, float(models.mean()), float(models[lowest]), lowest, by_category
+            place, len(ranks), rank, low, high, float(recipes.mean()), float(recipes[lowest]), lowest, by_category
         )
     return found
 
@@ -73,14 +72,15 @@ def paper() -> pd.DataFrame:
 
 
 def write(folder: Path) -> None:
-    """The AUROC of a results folder in percent, a row a model and detector, a column a set."""
+    """The AUROC of a results folder in percent, mean over seeds: a row a recipe and detector, a column a set."""
     table = pd.read_csv(folder / "results.csv")
+    table["recipe"] = table["recipe"] if "recipe" in table else table["model"]
+    table["seeds"] = table.groupby("recipe")["model"].transform("nunique")
     table["set"] = table["ood_category"] + "/" + table["dataset"]
-    wide = table.pivot(index=["model", "detector"], columns="set", values="auroc").mul(100).round(2)
-    order = pd.MultiIndex.from_frame(table[["model", "detector"]].drop_duplicates())
-    sets = table[["ood_category", "set"]].drop_duplicates()
-    named = [name for category in CATEGORIES for name in sets.loc[sets["ood_category"] == category, "set"]]
-    wide.loc[order, named].to_csv(DIGITS, encoding="utf-8", lineterminator="\n")
+    rows = ["recipe", "seeds", "detector"]
+    wide = table.pivot_table(index=rows, columns="set", values="auroc", sort=False).mul(100).round(2)
+    named = [name for category in CATEGORIES for name in wide.columns if name.startswith(f"{category}/")]
+    wide[named].to_csv(DIGITS, encoding="utf-8", lineterminator="\n")
 
 
 if __name__ == "__main__":
