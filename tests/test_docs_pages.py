@@ -14,7 +14,7 @@ import pytest
 import tiny
 
 import oodjax
-from oodjax import Outputs, TrainStatistics, detectors, metrics, run
+from oodjax import Outputs, TrainStatistics, detectors, metrics, presets, run
 from oodjax.detectors.base import METHODS
 from oodjax.testing import problem
 from oodjax.training.recipes import RECIPES
@@ -76,6 +76,7 @@ def test_a_detector_of_your_own():
         scores = np.asarray(det.fit(TrainStatistics.collect(train, head)).score(test), np.float64)
     finally:
         assert RECIPES["noisy_mixup"].augment == ("noise", "mixup")
+        assert presets.OWN.pop("pets").takes == ("data",)
         METHODS.clear()
         METHODS.update(known)
         RECIPES.clear()

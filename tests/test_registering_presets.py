@@ -16,6 +16,7 @@ from oodjax.run import main
 from oodjax.study import StudyError
 from oodjax.training import RECIPES, Recipe
 from oodjax.training import register as register_recipe
+from oodjax.training.recipes import STUDY
 
 
 @pytest.fixture(autouse=True)
@@ -75,8 +76,10 @@ def test_a_registered_recipe_is_part_of_a_study_where_it_is_named(tmp_path, monk
     register_recipe(Recipe("quick", "augmentation", augment=("noise",), epochs=1))
     for seeds, named in ((1, ["quick"]), (2, ["quick.seed0", "quick.seed1"])):
         whole = make("digits", Options(tmp_path, seeds=seeds))
-        assert {m.name for m in whole.only().models}.isdisjoint(named) and len(whole.only().models) == 17 * seeds
-        assert len(whole.only(models=["all"]).models) == 17 * seeds
+        assert {m.name for m in whole.only().models}.isdisjoint(named) and len(whole.only().models) == len(
+            STUDY
+        ) * seeds
+        assert len(whole.only(models=["all"]).models) == len(STUDY) * seeds
         assert [m.name for m in whole.only(models=["quick"]).models] == named
         with pytest.raises(StudyError, match=r"unknown model quik; there are: baseline, .*quick.* Did you mean 'quick"):
             whole.only(models=["quik"])

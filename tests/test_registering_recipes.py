@@ -22,7 +22,7 @@ def free():
 
 
 def test_a_registered_recipe_stands_behind_the_study_s(free):
-    assert len(STUDY) == 17 and tuple(RECIPES) == STUDY
+    assert len(STUDY) >= 17 and tuple(RECIPES) == STUDY
     assert register(OWN) is OWN
     assert tuple(RECIPES) == (*STUDY, "noisy_mixup") and RECIPES["noisy_mixup"] is OWN
 
