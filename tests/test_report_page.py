@@ -198,6 +198,13 @@ def test_a_name_cannot_end_the_script_that_holds_it(tmp_path):
     assert json.loads(numbers(load(folder)))["models"][1] == "</script><b>"
 
 
+def test_a_reason_is_given_once_with_all_that_it_keeps_away(tmp_path):
+    folder = report_folders.make(tmp_path, MANY, ("msp", "knn"), SETS)
+    text = write(folder).read_text("utf-8")
+    assert text.count("which are not with these tables") == 2  # of figures, and of tables
+    assert "Scores of" in text.split("which are not with these tables")[0].split("<h3>Not drawn</h3>")[1]
+
+
 def test_the_smallest_figures_are_in_the_page():
     assert fitting({"a": 5, "b": 1, "c": 3}, budget=4) == {"b", "c"}
     assert fitting({"a": 5}, budget=5) == {"a"}

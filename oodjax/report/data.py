@@ -30,7 +30,10 @@ SPOKEN = {
     "auroc_correct_vs_incorrect": "AUROC of correct vs incorrect ID samples",
 }
 OOD_ORDER = ("near", "far", "extreme", "synthetic")
-_NOT_KEPT = "scores and features are not kept with these tables (run.json names none)"
+_NOT_KEPT = (
+    "it takes scores and features of the images, which are not with these tables (run.json names none); the folder of "
+    "the run has them in its store, and `python -m oodjax.report FOLDER` draws them from there"
+)
 
 
 @dataclass(eq=False)

@@ -7,7 +7,6 @@ import pandas as pd
 from oodjax.analysis import Answer, Interval, Statement, answer, does_accuracy_predict
 from oodjax.report.data import CannotSay, Results, join
 from oodjax.report.figures_tests import term_name
-from oodjax.report.forms import form_of
 from oodjax.report.leaderboard import Leaders, spoken
 from oodjax.report.style import cast
 from oodjax.report.wording import count, number
@@ -21,7 +20,7 @@ def first_screen(study: Results) -> Answer:
         return Answer("Which detector is safe?", f"Nothing can be said: {error}.", None, [], study.notes)
     found = found._replace(unknown=[*found.unknown, *study.notes])
     leaders = Leaders(study, study.models[0])
-    return _of_images(found, leaders) if form_of(study) == "one" and leaders.scores is not None else found
+    return _of_images(found, leaders) if len(study.models) == 1 and leaders.scores is not None else found
 
 
 def _of_images(found: Answer, leaders: Leaders) -> Answer:

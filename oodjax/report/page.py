@@ -131,7 +131,7 @@ def _render(study: Results, shown: list[Shown], views: list[tables.View], absent
     sections: list[tuple[str, str, list[Shown], list[tuple[str, str]]]] = []
     for title in figures.SECTIONS:
         here = [f for f in shown if f.section == title]
-        missing = [(f"{f.label}, {f.title}", f.reason) for f in here if f.reason]
+        missing = _by_reason([(f.title, f.reason) for f in here if f.reason])
         drawn = [f for f in here if not f.reason and f.key not in (top, LEGEND)]
         if drawn or missing:
             sections.append((f"section-{len(sections) + 1}", title, drawn, missing))
@@ -151,7 +151,7 @@ def _render(study: Results, shown: list[Shown], views: list[tables.View], absent
         sections=sections,
         contents=[*_BEFORE, *((id, title) for id, title, _, _ in sections), *_AFTER],
         tables=views,
-        absent_tables=absent,
+        absent_tables=_by_reason(absent),
         detectors=words,
         glossary=glossary(words),
         thumbnails=record.thumbnails(study.folder, study.manifest),
@@ -211,6 +211,14 @@ def _tabulate(study: Results, folder: Path) -> tuple[list[tables.View], list[tup
         write_text(folder / f"{entry.key}.csv", view.frame.to_csv(index=False))
         views.append(view)
     return views, absent
+
+
+def _by_reason(absent: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Titles and reasons, each reason once with all titles that it keeps away."""
+    titles: dict[str, list[str]] = {}
+    for title, reason in absent:
+        titles.setdefault(reason, []).append(title)
+    return [(join(names, 60), reason) for reason, names in titles.items()]
 
 
 def _sentence(error: Exception) -> str:

@@ -58,18 +58,24 @@ class Entry(NamedTuple):
 
 
 def entries(study: Results) -> Iterator[Entry]:
-    """Every table of the study."""
+    """Every table that suits the study; of one model none that compares models."""
     if replicated(study):
         yield Entry("recipes", "Recipes", lambda: _recipes(study))
     yield Entry("models", "Models", lambda: _models(study))
+    if len(study.models) > 1:
+        yield from _of_several(study)
+    yield Entry("feature-space", "Feature spaces", lambda: _features(study.feature_measures))
+    if shared_with_paper(study):
+        yield Entry("paper", "Differences from the paper", lambda: _paper(study))
+
+
+def _of_several(study: Results) -> Iterator[Entry]:
     yield Entry("detectors", "Detectors", lambda: _detectors(study))
     per = "recipe" if replicated(study) else "model"
     yield Entry("model-detector", f"Mean AUROC per {per} and detector", lambda: _matrix(study))
     yield Entry("anova", "Analysis of variance of AUROC", lambda: _anova(study))
     yield Entry("anova-categories", "Shares of variance without one OOD category", lambda: _leave_out(study))
     yield Entry("correlations", "Spearman's rank correlations", lambda: _correlations(study))
-    yield Entry("feature-space", "Feature spaces", lambda: _features(study.feature_measures))
-    yield Entry("paper", "Differences from the paper", lambda: _paper(study))
 
 
 def _view(key: str, title: str, note: str, frame: pd.DataFrame, columns: Sequence[Column]) -> View:
@@ -244,8 +250,6 @@ def _paper(study: Results) -> View:
     published = paper()
     theirs = published.set_index("id")
     both = shared_with_paper(study)
-    if not both:
-        raise CannotSay("none of these models is a checkpoint of the paper (known by ids such as at-l2-eps1)")
     ours = study.facts.loc[both, ["accuracy", "ece"]].copy()
     for metric in ("auroc", "fpr95"):
         ours[metric] = study.means(metric).reindex(both) if metric in study.results else np.nan
