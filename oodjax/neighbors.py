@@ -253,11 +253,13 @@ def _blocks(
 ) -> tuple[jax.Array, jax.Array]:
     """The search over m rows that `fetch(start, size)` returns; those from row `real` on are not in it."""
 
-    # XLA's CPU compiles the product of a single row as a loop of its own, at three times the time of two rows.
-    rows = jnp.concatenate([queries, queries]) if queries.shape[0] == 1 else queries
-
     def products(start: jax.Array, size: int) -> jax.Array:
-        found = jnp.matmul(rows, fetch(start, size).T, precision="highest")[: queries.shape[0]]
+        rows = fetch(start, size)
+        # For the product of a single row with the rows' transpose, XLA's CPU would turn the rows around in memory.
+        if queries.shape[0] == 1:
+            found = jnp.matmul(rows, queries[0], precision="highest")[None]
+        else:
+            found = jnp.matmul(queries, rows.T, precision="highest")
         if real is None:
             return found
         return jnp.where((start + jnp.arange(size, dtype=jnp.int32) < real)[None, :], found, -jnp.inf)
