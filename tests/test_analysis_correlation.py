@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+import simulated
 
 from oodjax import analysis
 
@@ -112,3 +113,35 @@ def test_tables_that_do_not_fit_are_refused(models, options, message):
 def test_without_a_baseline_there_is_no_division():
     found = analysis.spearman_table(results(), MODELS, baseline=None)
     assert "below baseline" not in set(found["subset"]) and "overall" in set(found["subset"])
+
+
+def test_correlations_of_models_stand_beside_those_of_rows():
+    table, models = simulated.table(models=12, slope=1.0, detectors=2)
+    found, rows = analysis.correlation_table(table, models), analysis.spearman_table(table, models)
+    pd.testing.assert_frame_equal(found[rows.columns], rows)
+    joined = analysis.join_models(table, models)
+    keyed = found.set_index(["x", "y", "subset", "group"]).sort_index()
+    for group in ("d0", "d1"):
+        one = analysis.correlation_interval(joined[joined["detector"] == group], "ece")
+        row = keyed.loc[("ece", "auroc", "detector", group)]
+        assert tuple(row[["rho_models", "low", "high", "p_models", "models"]]) == (
+            one.rho,
+            one.low,
+            one.high,
+            one.p,
+            12,
+        )
+    two = keyed.loc[("ece", "auroc", "detector")]
+    np.testing.assert_array_equal(two["p_holm"], analysis.holm(two["p_models"]))
+    assert (two["p_holm"] > two["p_models"]).any()
+    alone = keyed.loc[("accuracy", "auroc", "model_category", "baseline")]
+    assert np.isnan(alone["p_holm"]) and alone["models"] == 1
+
+
+def test_a_recipe_is_the_border_by_the_mean_of_its_seeds():
+    table, models = simulated.table(models=6, seeds=3)
+    models["accuracy"] += 0.001 * models["seed"]
+    found = analysis.spearman_table(table, models).set_index(["x", "y", "subset"])["n"]
+    limit = models.loc[models["recipe"] == "baseline", "accuracy"].mean()
+    below = (models["accuracy"] < limit).sum()
+    assert found["accuracy", "auroc", "below baseline"] == 12 * below

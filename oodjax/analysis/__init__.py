@@ -7,6 +7,7 @@ from oodjax.analysis.answer import Answer as Answer
 from oodjax.analysis.answer import answer as answer
 from oodjax.analysis.association import ClusterCorrelation as ClusterCorrelation
 from oodjax.analysis.association import correlation_interval as correlation_interval
+from oodjax.analysis.association import correlation_table as correlation_table
 from oodjax.analysis.columns import Tables as Tables
 from oodjax.analysis.columns import read_tables as read_tables
 from oodjax.analysis.correlation import Correlation as Correlation

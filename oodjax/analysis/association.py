@@ -1,5 +1,6 @@
 """Rank correlation between models, with what resampling the models says about it."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 import scipy.stats
 
 from oodjax.analysis.clusters import cluster_column, cluster_values, counted
-from oodjax.analysis.correlation import correlate
+from oodjax.analysis.correlation import correlate, spearman_table, subsets
 from oodjax.analysis.resampling import (
     FEWEST,
     REPLICATES,
@@ -16,9 +17,10 @@ from oodjax.analysis.resampling import (
     check_level,
     draw,
     evaluate,
+    holm,
     permutation_of_scores,
 )
-from oodjax.analysis.table import numbers_of, require_columns, tied
+from oodjax.analysis.table import join_models, numbers_of, require_columns, tied
 
 
 class ClusterCorrelation(NamedTuple):
@@ -93,6 +95,33 @@ def correlation_interval(
     first, second = (np.bincount(codes, s, n) / np.bincount(codes, minlength=n) for s in scores)
     p = permutation_of_scores(first, second, seed=seed)
     return ClusterCorrelation(plain.rho, low, high, p, n, level, counted(n, cluster))
+
+
+def correlation_table(
+    table: pd.DataFrame,
+    models: pd.DataFrame,
+    baseline: str | None = "baseline",
+    responses: Sequence[str] | None = None,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """`spearman_table`, which is over rows, with the correlation of models beside it.
+
+    Returns:
+      The columns of `spearman_table`, then `rho_models, low, high, p_models, p_holm, models` of `correlation_interval`.
+      `p_holm` is corrected by Holm for the groups of one kind, such as all detectors; both are NaN for fewer than 5
+      models.
+    """
+    found = spearman_table(table, models, baseline, responses)
+    joined = join_models(table, models)
+    parts = {(kind, group): rows for kind, group, rows in subsets(joined, models, baseline)}
+    added = []
+    for row in found.itertuples():
+        one = correlation_interval(parts[row.subset, row.group], row.x, row.y, level=level)
+        added.append((one.rho, one.low, one.high, one.p, one.n))
+    result = found.join(pd.DataFrame(added, columns=["rho_models", "low", "high", "p_models", "models"]))
+    corrected = result.groupby(["x", "y", "subset"])["p_models"].transform(lambda p: holm(p.to_numpy()))
+    result.insert(len(result.columns) - 1, "p_holm", corrected)
+    return result
 
 
 def weighted_spearman(a: np.ndarray, b: np.ndarray, codes: np.ndarray) -> Statistic:

@@ -85,12 +85,12 @@ def spearman_table(
     if not wanted:
         raise ValueError(f"table has none of the responses {list(RESPONSES)}; it has {list(table.columns)}")
     joined = join_models(table, models)
-    subsets = list(_subsets(joined, models, baseline))
+    parts = list(subsets(joined, models, baseline))
     rows = [
         {"x": x, "y": y, "subset": subset, "group": group, **_of_rows(part, x, y)._asdict()}
         for x in ("accuracy", "ece")
         for y in wanted
-        for subset, group, part in subsets
+        for subset, group, part in parts
     ]
     return pd.DataFrame(rows)
 
@@ -98,17 +98,22 @@ def spearman_table(
 def split_at_baseline(
     joined: pd.DataFrame, models: pd.DataFrame, baseline: str
 ) -> tuple[float, pd.DataFrame, pd.DataFrame]:
-    """The baseline's accuracy, and the rows of models below it and of those at or above it."""
-    accuracy = models.loc[models["model"] == baseline, "accuracy"]
-    if len(accuracy) != 1:
+    """The baseline's accuracy, and the rows of models below it and of those at or above it.
+
+    The accuracy of a recipe is the mean of its seeds.
+    """
+    of_recipe = models["recipe"] == baseline if "recipe" in models.columns else models["model"].isna()
+    accuracy = models.loc[of_recipe if of_recipe.any() else models["model"] == baseline, "accuracy"]
+    if len(accuracy) == 0 or len(accuracy) > 1 and not of_recipe.any():
         raise ValueError(f"models has {len(accuracy)} rows for the baseline {baseline!r}, expected 1")
-    limit = float(accuracy.iloc[0])
+    limit = float(accuracy.mean())
     return limit, joined[joined["accuracy"] < limit], joined[joined["accuracy"] >= limit]
 
 
-def _subsets(
+def subsets(
     joined: pd.DataFrame, models: pd.DataFrame, baseline: str | None
 ) -> Iterable[tuple[str, str, pd.DataFrame]]:
+    """The parts that correlations are taken of: (kind, group, rows)."""
     yield "overall", "", joined
     if baseline is not None:
         _, below, above = split_at_baseline(joined, models, baseline)

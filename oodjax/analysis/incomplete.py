@@ -9,7 +9,7 @@ import pandas as pd
 import scipy.stats
 from numpy.typing import NDArray
 
-from oodjax.analysis.clusters import cluster_values
+from oodjax.analysis.clusters import cluster_column, cluster_values
 from oodjax.analysis.table import numbers_of, require_columns
 
 AXES = ("model", "detector", "dataset")
@@ -131,7 +131,7 @@ class SkillingsMack(NamedTuple):
 
 
 def skillings_mack(
-    table: pd.DataFrame, response: str = "auroc", block: str = "model", treatment: str = "detector"
+    table: pd.DataFrame, response: str = "auroc", block: str | None = None, treatment: str = "detector"
 ) -> SkillingsMack:
     """The test that treatments do not differ, where a block may lack some of them (Skillings and Mack 1981).
 
@@ -141,9 +141,10 @@ def skillings_mack(
     Args:
       table: results; a block's value of a treatment is the mean over its sets, adjusted for missing ones.
       response: the column to rank.
-      block: the column of blocks, such as `model`.
+      block: the column of blocks; by default `recipe` where the table has it, and `model` otherwise.
       treatment: the column of treatments.
     """
+    block = block or cluster_column(table)
     means, _ = cluster_values(table, response, block, treatment)
     return skillings_mack_of(means.to_numpy(), block)
 

@@ -143,9 +143,15 @@ def permutation_of_scores(a: Values, b: Values, replicates: int = 9999, seed: in
     if len(a) <= _EXACT:
         orders = np.array(list(itertools.permutations(range(len(a)))))
         return float(np.mean(np.abs(a[orders] @ b) >= seen))
-    rng = np.random.default_rng(seed)
-    shuffled = rng.permuted(np.broadcast_to(a, (replicates, len(a))), axis=1)
+    shuffled = a[_orders(len(a), replicates, seed)]
     return float((1 + np.sum(np.abs(shuffled @ b) >= seen)) / (1 + replicates))
+
+
+@lru_cache(maxsize=16)
+def _orders(n: int, replicates: int, seed: int) -> NDArray[np.int64]:
+    orders = np.random.default_rng(seed).permuted(np.broadcast_to(np.arange(n), (replicates, n)), axis=1)
+    orders.flags.writeable = False
+    return orders
 
 
 def holm(p_values: ArrayLike) -> Values:

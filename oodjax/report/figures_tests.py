@@ -10,12 +10,12 @@ import pandas as pd
 
 from oodjax.analysis import (
     cd_groups,
+    correlation_table,
     critical_difference,
     leave_one_category_out,
     mean_ranks,
     share_intervals,
     skillings_mack,
-    spearman_table,
 )
 from oodjax.analysis.clusters import cluster_column
 from oodjax.report.data import CannotSay, Results
@@ -111,7 +111,7 @@ def ranks(study: Results) -> Drawing:
 
 @lru_cache(maxsize=4)
 def correlations(study: Results) -> pd.DataFrame:
-    """`spearman_table` on the rows of each response."""
+    """`correlation_table` on the rows of each response."""
     parts = []
     for metric in ("auroc", "auroc_correct_vs_ood", "auroc_incorrect_vs_ood", "fpr95"):
         try:
@@ -119,8 +119,9 @@ def correlations(study: Results) -> pd.DataFrame:
         except CannotSay:
             continue
         facts = study.facts[study.facts["model"].isin(rows["model"])]
-        baseline = study.baseline if study.baseline in facts.index else None
-        parts.append(spearman_table(rows, facts, baseline, [metric]))
+        known = {*facts.index, *facts.get("recipe", [])}
+        baseline = study.baseline if study.baseline in known else None
+        parts.append(correlation_table(rows, facts, baseline, [metric]))
     if not parts:
         raise CannotSay("no metric has a value")
     table = pd.concat(parts, ignore_index=True)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from oodjax.analysis import anova, leave_one_category_out, mean_ranks, robustness
+from oodjax.analysis import anova, leave_one_category_out, mean_ranks, robustness, share_intervals
 from oodjax.report import figures_scores
 from oodjax.report.data import CannotSay, Results, paper, shared_with_paper
 from oodjax.report.figures_tests import correlations, term_name
@@ -190,7 +190,10 @@ def _warm(cell: Cell) -> Cell:
 
 
 def _anova(study: Results) -> View:
-    frame = anova(study.measured("auroc"))
+    rows = study.measured("auroc")
+    factors = ["recipe" if "recipe" in rows else "model", "detector", "ood_category"]
+    frame, intervals = anova(rows, factors=factors), share_intervals(rows, factors=factors)
+    frame = frame.assign(low=intervals["low"], high=intervals["high"])
     shown = frame.assign(term=frame["term"].map(term_name))
     columns = [
         Column("term", "Term"),
@@ -199,8 +202,13 @@ def _anova(study: Results) -> View:
         Column("F", "F", 2),
         Column("p", "p", 3),
         Column("share", "Share (%)", 2, 100),
+        Column("low", "95 % from", 2, 100),
+        Column("high", "to", 2, 100),
     ]
-    note = "AUROC in percent; the sets of an OOD category are the replicates."
+    note = f"AUROC in percent; the sets of an OOD category are the replicates. {len(rows):,} rows"
+    note += "." if frame.attrs["design"] == "proportional" else ", unbalanced: sums of squares of type II."
+    note += f" Intervals of shares from leaving out {intervals.attrs['unit']} in turn; F and p take rows as "
+    note += "independent, which they are not."
     return _view("anova", "Analysis of variance of AUROC", note, shown, columns)
 
 
@@ -229,12 +237,21 @@ def _correlations(study: Results) -> View:
         Column("y", "with"),
         Column("subset", "Part"),
         Column("group", "Group"),
-        Column("rho", "ρ", 2),
-        Column("p", "p", 3),
-        Column("n", "n", 0),
+        Column("rho_models", "ρ", 2),
+        Column("low", "95 % from", 2),
+        Column("high", "to", 2),
+        Column("p_models", "p", 3),
+        Column("p_holm", "p, corrected", 3),
+        Column("models", "Models", 0),
+        Column("rho", "ρ over rows", 2),
+        Column("p", "its p", 3),
+        Column("n", "Rows", 0),
         Column("reason", "Remark"),
     ]
-    note = "Over rows of the results table. p takes rows as independent, which rows of one model are not."
+    note = "One value per model (or recipe); intervals from resampling them, p from permuting them, corrected by Holm "
+    note += (
+        "for the groups of one part. ρ over rows is the paper's; its p takes rows as independent, which they are not."
+    )
     return _view("correlations", "Spearman's rank correlations", note, shown, columns)
 
 
