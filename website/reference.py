@@ -31,6 +31,11 @@ PAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "data": ("Image sets", "Where images come from, and how they are read.", ("oodjax.data",)),
     "models": ("Architectures", "The networks of the study.", ("oodjax.models",)),
     "training": ("Training", "The recipes of the study.", ("oodjax.training",)),
+    "presets": (
+        "Studies",
+        "Ready-made studies, and how to add your own.",
+        ("oodjax.presets.register", "oodjax.presets.Options", "oodjax.study.Study", "oodjax.plugins.load"),
+    ),
     "report": (
         "Report",
         "Results as a page.",
