@@ -20,6 +20,15 @@ addEventListener("load", async () => {
   const click = element => element.dispatchEvent(new MouseEvent("click", {bubbles: true}));
 
   try {
+    // Headings and first columns stay while a table scrolls.
+    const box = document.querySelector("#heat-auroc .scroll");
+    box.style.width = box.style.height = "120px";
+    box.scrollTo(60, 40);
+    const edge = box.getBoundingClientRect(), corner = box.querySelector("th").getBoundingClientRect();
+    const last = box.querySelector("tbody tr:last-child th").getBoundingClientRect();
+    found.sticky = [box.scrollLeft, box.scrollTop, corner.left - edge.left, corner.top - edge.top, last.left - edge.left];
+    box.removeAttribute("style");
+
     // Sorting.
     for (const part of all("details")) part.open = true;
     found.tables = all("table.sortable").map(table => [...table.tHead.rows[0].cells].map((header, i) => {

@@ -152,6 +152,12 @@ def test_the_search_finds_models_and_detectors(seen):
 
 
 @pytest.mark.slow
+def test_headings_and_names_stay_while_a_table_scrolls(seen):
+    found, _ = seen
+    assert found["sticky"][:2] == [60, 40] and found["sticky"][2:] == [0, 0, 0]
+
+
+@pytest.mark.slow
 def test_every_heading_sorts_its_table(seen):
     found, _ = seen
     assert len(found["tables"]) >= 9

@@ -114,6 +114,7 @@ def test_the_page_of_one_model_asks_which_detector(scored, tmp_path):
     assert "95 % interval over images" in page.text.replace("\xa0", " ")
     titles = [part.split("</h3>")[0] for part in text.split("<h3>")[1:]]
     assert titles and not any("Accuracy" in title or "orrelation" in title for title in titles)
+    assert "cannot be said" not in text
     assert "fig-roc-1" in page.ids and "leaders-1-auroc" in page.ids and "heat-auroc" not in page.ids
 
 

@@ -125,7 +125,10 @@ def _planned(study: Results, detectors: Sequence[str]) -> list[str]:
 
 
 def _render(study: Results, shown: list[Shown], views: list[tables.View], absent: list[tuple[str, str]]) -> str:
-    statements, form = verdict(study), form_of(study)
+    form = form_of(study)
+    statements = verdict(study)
+    if form == "one":  # most questions are about several models
+        statements = [s for s in statements if " cannot be said: " not in s.text]
     leaders = [Leaders(study, m, i) for i, m in enumerate(study.models, 1)] if len(study.models) <= FEW else []
     top = picture(form, [f.key for f in shown if not f.reason])
     sections: list[tuple[str, str, list[Shown], list[tuple[str, str]]]] = []
@@ -149,7 +152,11 @@ def _render(study: Results, shown: list[Shown], views: list[tables.View], absent
         numbers=numbers(study),
         verdict=statements,
         sections=sections,
-        contents=[*_BEFORE, *((id, title) for id, title, _, _ in sections), *_AFTER],
+        contents=[
+            *_BEFORE,
+            *((id, title) for id, title, _, _ in sections),
+            *(_AFTER if statements or study.notes else _AFTER[1:]),
+        ],
         tables=views,
         absent_tables=_by_reason(absent),
         detectors=words,

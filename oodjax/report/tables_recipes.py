@@ -35,7 +35,7 @@ def recipes(study: Results) -> pd.DataFrame:
         frame[name], frame[f"{name}_low"], frame[f"{name}_high"] = (
             found[column].to_numpy(np.float64) for column in ("mean", "low", "high")
         )
-    if drawn.baseline is not None and "auroc" in frame:
+    if drawn.baseline is not None and len(frame) > 1 and "auroc" in frame:
         found = differences(study.measured("auroc"), study.facts, drawn.baseline).set_index("recipe")
         found = found.reindex(frame["recipe"])
         for column in ("difference", "low", "high", "p_holm"):
