@@ -19,7 +19,8 @@ import tiny
 from oodjax.command_line import UsageError
 from oodjax.hosts import join, started_by_cluster
 
-DETECTORS = (*tiny.DETECTORS, "vim", "react", "nnguide", "tempscale")
+LABELS = ("knn:k=7", "odin:temperature=10+noise=0.0028")
+DETECTORS = (*tiny.DETECTORS, "vim", "react", "nnguide", "tempscale", *LABELS)
 RUNS = {"8 devices": (1, 8), "2 processes": (2, 1), "4 processes": (4, 1), "2 processes of 3 devices": (2, 3)}
 
 
@@ -63,7 +64,12 @@ def images(tmp_path_factory):
 
 
 def start(
-    images, out: Path, processes: int = 1, devices: int = 1, program: tuple[str, ...] = ("-m", "oodjax.run")
+    images,
+    out: Path,
+    processes: int = 1,
+    devices: int = 1,
+    program: tuple[str, ...] = ("-m", "oodjax.run"),
+    detectors: tuple[str, ...] = DETECTORS,
 ) -> list[subprocess.Popen]:
     """The processes of one run."""
     study, cache = images
@@ -78,7 +84,7 @@ def start(
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
-    command = [sys.executable, *program, str(study), "--out", str(out), "--detectors", *DETECTORS]
+    command = [sys.executable, *program, str(study), "--out", str(out), "--detectors", *detectors]
     several = ["--coordinator", f"127.0.0.1:{port}", "--processes", str(processes), "--process"]
     return [
         subprocess.Popen(
@@ -144,6 +150,15 @@ def test_devices_and_processes_make_the_same_tables(processes, devices, images, 
     ours, theirs = (json.loads((folder / "run.json").read_text()) for folder in (tmp_path, alone))
     assert [ours[name] for name in counts] == [theirs[name] for name in counts]
     assert not list(tmp_path.rglob("*partial")) and not list(tmp_path.rglob("host-*"))
+
+
+@pytest.mark.slow
+def test_what_a_model_cannot_carry_ends_every_process_with_one_line(images, tmp_path):
+    assert [code for code, _ in end(start(images, tmp_path, 2, detectors=("msp", "knn")))] == [0, 0]
+    ended = end(start(images, tmp_path, 2, detectors=("msp", "knn:k=999")), timeout=120)  # no pass: scoring finds it
+    assert [code for code, _ in ended] == [2, 2]
+    for _, error in ended:
+        assert "knn:k=999 of second: knn:k=999: k 999 exceeds the bank's 200 features" in error
 
 
 @pytest.mark.slow

@@ -49,19 +49,26 @@ def direct(image_set, label, stats, options):
 def test_every_label_has_its_own_choice_and_scores(ran):
     made, engine, _ = ran
     shelf, kept = engine.shelf(made.study.models[0]), scores_of(engine)
-    stats = shelf.statistics(tiny.build(0).head)
     chosen = {label: shelf.choice(label).options for label in LABELS}
     assert chosen["vim:dim=3"] == {"dim": 3} and chosen["vim"]["dim"] == 8
     assert chosen[ONE_POINT] == {"temperature": 10, "noise": 0.0028} and chosen[ONE_TEMPERATURE]["temperature"] == 1
     assert chosen["gram:powers=(1,2)"]["powers"] == [1, 2] and len(chosen["gram"]["powers"]) == 10
     assert chosen["gen:gamma=1"] == {"gamma": 1, "top_m": 4}
-    near = next(s for s in made.study.tests if s.name == "near")
-    for label in ("vim:dim=3", "knn:k=7", ONE_POINT, "gram:powers=(1,2)"):
-        want = direct(near, label, stats, chosen[label])
-        # Programs of another batch size add float32 sums in another order.
-        np.testing.assert_allclose(kept["model0", "near", label], want, rtol=2e-4, atol=2e-4 * np.abs(want).max())
     for one, other in (("vim", "vim:dim=3"), ("gram", "gram:powers=(1,2)"), (ONE_POINT, ONE_TEMPERATURE)):
         assert np.abs(kept["model0", "near", one] - kept["model0", "near", other]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "label",
+    ["vim:dim=3", "knn:k=7", *(pytest.param(x, marks=pytest.mark.slow) for x in (ONE_POINT, "gram:powers=(1,2)"))],
+)
+def test_scores_are_those_of_the_network_called_by_hand(label, ran):
+    made, engine, _ = ran
+    shelf = engine.shelf(made.study.models[0])
+    near = next(s for s in made.study.tests if s.name == "near")
+    want = direct(near, label, shelf.statistics(tiny.build(0).head), shelf.choice(label).options)
+    # Programs of another batch size add float32 sums in another order.
+    np.testing.assert_allclose(shelf.columns(near)[label], want, rtol=2e-4, atol=2e-4 * np.abs(want).max())
 
 
 def test_labels_of_one_method_share_the_pass_but_for_odin_s_points(ran):
