@@ -198,7 +198,10 @@ def test_one_outlier_stands_in_the_margin_and_is_named(tmp_path):
     rest = [x for model, x in dots.items() if model != "random_filters"]
     assert max(rest) - min(rest) > 0.75 * (WIDTH - 70)  # nearly all of the axis
     assert dots["random_filters"] < min(rest)
-    assert any(isinstance(t, Text) and t.text == "◂81.0" for t in drawing.scene.items)
+    (label,) = [t for t in drawing.scene.items if isinstance(t, Text) and t.text == "81.0"]
+    assert label.x == pytest.approx(dots["random_filters"])
+    by_accuracy = {e.key: e.draw(study) for e in figures.entries(study) if "-accuracy-" in e.key}
+    assert len(by_accuracy) == 4 and not (problems := _met(by_accuracy)), problems
 
 
 @pytest.mark.parametrize(
@@ -214,7 +217,9 @@ def test_one_outlier_stands_in_the_margin_and_is_named(tmp_path):
 def test_span_leaves_out_what_would_take_half_of_it(values, low, high):
     trimmed, whole = span(values, trim=True, pad=0.0), span(values, pad=0.0)
     assert (trimmed.low, trimmed.high) == ((low, high) if low < high else (low - 0.5, high + 0.5))
-    assert trimmed.below == (np.nanmin(values) < low) and trimmed.above == (np.nanmax(values) > high)
+    assert trimmed.below == tuple(v for v in values if v < low) and trimmed.above == tuple(
+        v for v in values if v > high
+    )
     assert not whole.below and not whole.above and whole.low <= np.nanmin(values) and whole.high >= np.nanmax(values)
 
 

@@ -296,7 +296,6 @@ def _points(
     for recipe, mark in sorted(drawn.mark.items(), key=lambda item: item[0] == drawn.baseline):
         if recipe in y.index and np.isfinite(at := (float(x[recipe]), float(y[recipe]))).all():
             panel.dot(*at, mark, size, tag=recipe_tag(study, recipe, say(recipe, at), detector))
-            panel.outside(*at)
 
 
 def _baseline_lines(panel: Panel, study: Results, x: pd.Series, means: pd.Series) -> None:

@@ -15,17 +15,17 @@ from oodjax.report.style import BODY, SMALL, WIDTH, shorten
 from oodjax.report.wording import MINUS, number
 
 MARGIN, STRIP, TITLE, FOOT = 6.0, 17.0, 18.0, 20.0
-_MARGIN_OF_OUTLIERS = 16.0
+_MARGIN_OF_OUTLIERS = 24.0
 
 
 class Span(NamedTuple):
-    """What an axis shows: its ends, its ticks, and whether values lie outside that are drawn at its edge."""
+    """What an axis shows: its ends, its ticks, and the values beyond them, which stand in a margin of their own."""
 
     low: float
     high: float
     ticks: tuple[float, ...]
-    below: bool = False
-    above: bool = False
+    below: tuple[float, ...] = ()
+    above: tuple[float, ...] = ()
     names: tuple[str, ...] = ()
 
     @property
@@ -40,13 +40,7 @@ def lanes(names: Sequence[str], room: float = 120.0) -> Span:
     return Span(len(names) - 0.5, -0.5, tuple(range(len(names))), names=shown)
 
 
-def span(
-    values: Iterable[float],
-    ticks: int = 5,
-    pad: float = 0.06,
-    trim: bool = False,
-    within: tuple[float, float] | None = None,
-) -> Span:
+def span(values: Iterable[float], ticks: int = 5, pad: float = 0.06, trim: bool = False) -> Span:
     """The axis that shows these values; with `trim`, not those few that would take more than half of it.
 
     Args:
@@ -54,7 +48,6 @@ def span(
       ticks: at most about so many.
       pad: room at both ends, as a share of the range.
       trim: whether outliers, a tenth of the values or one, go to the margin where the others then have twice the room.
-      within: ends that the axis does not pass.
     """
     finite = np.sort(np.array([v for v in values if np.isfinite(v)], np.float64))
     if finite.size == 0:
@@ -63,11 +56,9 @@ def span(
     low, high = float(core[0]), float(core[-1])
     room = pad * (high - low) if high > low else 0.5
     low, high = low - room, high + room
-    if within is not None:
-        low, high = max(low, within[0]), min(high, within[1])
     at = MaxNLocator(ticks, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
     shown = tuple(round(float(t), 10) for t in at if low <= t <= high)
-    return Span(low, high, shown, bool(finite[0] < low), bool(finite[-1] > high))
+    return Span(low, high, shown, tuple(finite[finite < low].tolist()), tuple(finite[finite > high].tolist()))
 
 
 def _core(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -95,26 +86,19 @@ class Panel:
         """`box`: left, top, width, height."""
         self.scene, self.x, self.y = scene, x, y
         self.left, self.top, self.width, self.height = box
-        self._ends_x = self._inner(self.left, self.left + self.width, x)
-        self._ends_y = self._inner(self.top + self.height, self.top, y)
-
-    @staticmethod
-    def _inner(start: float, end: float, shown: Span) -> tuple[float, float]:
-        step = np.sign(end - start) * _MARGIN_OF_OUTLIERS
-        return start + step * shown.below, end - step * shown.above
+        self._start = self.left + _MARGIN_OF_OUTLIERS * bool(x.below)
+        self._end = self.left + self.width - _MARGIN_OF_OUTLIERS * bool(x.above)
 
     def at(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
-        """Pixels (n, 2); values outside an axis that has a margin for them stand in that margin."""
-        columns = []
-        for values, shown, (start, end) in ((x, self.x, self._ends_x), (y, self.y, self._ends_y)):
-            place = start + (np.asarray(values, np.float64) - shown.low) / (shown.high - shown.low) * (end - start)
-            edge = 0.6 * np.sign(end - start) * _MARGIN_OF_OUTLIERS
-            if shown.below:
-                place = np.where(np.asarray(values) < shown.low, start - edge, place)
-            if shown.above:
-                place = np.where(np.asarray(values) > shown.high, end + edge, place)
-            columns.append(place)
-        return np.stack(np.broadcast_arrays(*columns), -1).reshape(-1, 2)
+        """Pixels (n, 2); an x beyond an axis that has a margin for it stands in the middle of that."""
+        x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+        across = self._start + (x - self.x.low) / (self.x.high - self.x.low) * (self._end - self._start)
+        if self.x.below:
+            across = np.where(x < self.x.low, self.left + _MARGIN_OF_OUTLIERS / 2, across)
+        if self.x.above:
+            across = np.where(x > self.x.high, self.left + self.width - _MARGIN_OF_OUTLIERS / 2, across)
+        down = self.top + self.height * (self.y.high - y) / (self.y.high - self.y.low)
+        return np.stack(np.broadcast_arrays(across, down), -1).reshape(-1, 2)
 
     def axes(self, name_x: bool = True, name_y: bool = True, lines: str = "xy") -> None:
         """Grid, ticks and the lines at the left and at the bottom."""
@@ -132,27 +116,37 @@ class Panel:
             if name_y:
                 self.scene.text(self.left - 5, at + 3.7, label, SMALL, anchor="end")
         self.scene.line([(self.left, self.top), (self.left, bottom), (right, bottom)], "soft", 0.8)
+        for at in [self._start] * bool(self.x.below) + [self._end] * bool(self.x.above):
+            for shift in (-2, 2):  # two strokes: the axis is broken here
+                self.scene.line([(at + shift - 2, bottom + 4), (at + shift + 2, bottom - 4)], "soft", 0.8)
 
     def _name_ticks(self, places: list[float]) -> None:
         """Labels below the panel, as many as have room: all of them, or every second, third or so on."""
-        right = self.left + self.width
+        half = _MARGIN_OF_OUTLIERS / 2
+        for outer, middle in ((self.x.below, self._start - half), (self.x.above, self._end + half)):
+            if outer:
+                self._name(middle, f"{'≤' if len(outer) > 1 else ''}{number(max(outer))}")
+        low = self._start + (
+            8 if self.x.below else -3
+        )  # a label goes little beyond its panel, and leaves the margin's room
+        high = self._end - (8 if self.x.above else -3)
         widths = [text_width(label, SMALL) for label in self.x.labels]
-        reach = [w / 2 - 3 for w in widths]  # a label goes little beyond its panel
-        middles = [min(max(at, self.left + r), right - r) for at, r in zip(places, reach, strict=True)]
+        middles = [min(max(at, low + w / 2), high - w / 2) for at, w in zip(places, widths, strict=True)]
         for step in range(1, len(places) + 1):
             shown = list(range(0, len(places), step))
             if all(middles[b] - middles[a] > (widths[a] + widths[b]) / 2 + 4 for a, b in pairwise(shown)):
                 break
         for i in shown if places else ():
-            y = self.top + self.height + 13
-            self.scene.text(middles[i], y, self.x.labels[i], SMALL, anchor="middle")
+            self._name(middles[i], self.x.labels[i])
 
-    def title(self, left: str, right: str = "", faded: bool = False, room: float | None = None) -> None:
+    def _name(self, middle: float, label: str) -> None:
+        self.scene.text(middle, self.top + self.height + 13, label, SMALL, anchor="middle")
+
+    def title(self, left: str, right: str = "", faded: bool = False) -> None:
         """A name at the left and a finding at the right, above the panel."""
         taken = text_width(right, SMALL) + 5 if right else 0.0
-        width = self.width if room is None else room
-        self.scene.text(self.left, self.top - 5, shorten(left, width - taken, SMALL), SMALL)
-        self.scene.text(self.left + width, self.top - 5, right, SMALL, "soft" if faded else "ink", anchor="end")
+        self.scene.text(self.left, self.top - 5, shorten(left, self.width - taken, SMALL), SMALL)
+        self.scene.text(self.left + self.width, self.top - 5, right, SMALL, "soft" if faded else "ink", anchor="end")
 
     def dot(self, x: float, y: float, mark: Mark, size: float, **more: Any) -> None:
         """A marker; nothing where a value is missing."""
@@ -169,22 +163,6 @@ class Panel:
     ) -> None:
         place = self.at(x, y)[0]
         self.scene.text(place[0] + dx, place[1] + dy, text, size, **more)
-
-    def outside(self, x: float, y: float) -> None:
-        """The value of a mark that stands in the margin, beside it."""
-        place = self.at(x, y)[0]
-        for value, shown, arrows in ((x, self.x, "◂▸"), (y, self.y, "▾▴")):
-            if value < shown.low and shown.below or value > shown.high and shown.above:
-                text = f"{arrows[int(value > shown.high)]}{number(value)}"
-                end = value > shown.high and shown is self.x
-                self.scene.text(
-                    place[0] + (-7 if end else 7),
-                    place[1] + 3.7,
-                    text,
-                    SMALL - 1,
-                    "soft",
-                    anchor="end" if end else "start",
-                )
 
 
 def dotted(panel: Panel, x: float | None = None, y: float | None = None) -> None:
