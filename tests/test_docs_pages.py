@@ -68,15 +68,17 @@ def test_the_way_to_a_deployed_monitor(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_detector_of_your_own():
+def test_a_detector_of_your_own(tmp_path, monkeypatch):
     known, recipes = dict(METHODS), dict(RECIPES)
+    monkeypatch.setattr(presets, "OWN", {})
     try:
         det = pages.run("howto/own-detector.md")["det"]
         train, _, test, head = problem(signed=False)
         scores = np.asarray(det.fit(TrainStatistics.collect(train, head)).score(test), np.float64)
     finally:
         assert RECIPES["noisy_mixup"].augment == ("noise", "mixup")
-        assert presets.OWN.pop("pets").takes == ("data",)
+        whole = presets.find("letters").make(presets.Options(tmp_path, seeds=1))
+        assert [s.name for s in whole.sets if s.role == "ood_test"] == ["letters"] and len(whole.sets) == 5
         METHODS.clear()
         METHODS.update(known)
         RECIPES.clear()
