@@ -9,11 +9,14 @@ from importlib import import_module
 from pathlib import Path
 
 import pages
+import pandas as pd
 import pytest
+import report_folders
 import tiny
 
 from oodjax.__main__ import COMMANDS
 from oodjax.__main__ import main as oodjax
+from oodjax.report.__main__ import main as report
 
 ROOT = pages.DOCS.parent
 HOMES = {command.name: command.module for command in COMMANDS}
@@ -77,3 +80,19 @@ def test_the_way_from_a_model_to_verdicts_on_the_command_line(tmp_path, monkeypa
     for what, one in zip(lists, ("vim", "baseline", "digits"), strict=True):
         assert oodjax([*what, "--json"]) == 0
         assert one in {row["name"] for row in json.loads(capsys.readouterr().out)}
+
+
+def test_a_table_from_elsewhere_is_drawn(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    lines = pages.commands((pages.DOCS / "howto/report.md").read_text(encoding="utf-8"))
+    (words,) = [words[1:] for words in lines if "--columns" in words]
+    headings = dict(word.split("=") for word in words[words.index("--columns") + 1 :])
+    folder = report_folders.make(tmp_path / "study", {"baseline": "baseline", "ema": "improved"}, ("msp", "vim"))
+    table = pd.read_csv(folder / "results.csv").rename(columns=headings)
+    percent = (100 * table["AUROC"]).round(1)
+    table.assign(AUROC=percent)[[*headings.values()]].to_csv("table.csv", index=False)
+    assert report(words) == 0
+    capsys.readouterr()
+    (page,) = Path().rglob("index.html")
+    mean = f"{percent[(table['Method'] == 'vim') & (table['Model'] == 'ema')].mean():.1f}"
+    assert page.parent.name == "table-report" and mean in page.read_text(encoding="utf-8")
