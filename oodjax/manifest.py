@@ -61,7 +61,7 @@ def manifest_of(job: Job, engine: Engine, tables: Tables, stages: list[dict[str,
         ],
         "checkpoints": {name: found.get("weights") for name, found in facts.items()},
         "hyperparameters": {
-            name: {d: c.options for d in shelf.detectors if (c := shelf.choice(d)) is not None}
+            name: {detector: chosen.options for detector, chosen in shelf.choices().items()}
             for name, shelf in shelves.items()
         },
         "explained": _explained(tables),

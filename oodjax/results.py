@@ -83,7 +83,7 @@ def tabulate(study: Study, store: Store) -> Tables:
                 **{name: facts[name] for name in ("architecture",) if name in facts},
             }
         )
-        chosen = {name: shelf.choice(name) for name in inside}
+        chosen = shelf.choices()
         for ood in study.ood_tests:
             outside = shelf.columns(ood)
             names = [name for name in study.detectors if name in inside and name in outside]

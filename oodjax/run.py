@@ -325,8 +325,7 @@ def _say_what_was_done(job: Job, engine: Engine, console: Console, seconds: floa
 def _notes(study: Study, engine: Engine) -> list[Note]:
     """What the searches left out or searched in another's place."""
     shelves = [shelf for shelf in map(engine.shelf, study.models) if shelf is not None]
-    chosen = [shelf.choice(name) for shelf in shelves for name in shelf.detectors]
-    return [note for choice in chosen if choice is not None for note in choice.notes]
+    return [note for shelf in shelves for chosen in shelf.choices().values() for note in chosen.notes]
 
 
 if __name__ == "__main__":

@@ -247,10 +247,15 @@ class Shelf:
 
     def choice(self, name: str) -> Chosen | None:
         """The kept choice of a detector's point, where it is current."""
-        value = self.store.value(self.choice_group, name, self.choice_key(name))
-        if value is None:
-            return None
-        return Chosen(value["options"], value["auroc"], tuple(Note(*note) for note in value["notes"]))
+        return self.choices((name,)).get(name)
+
+    def choices(self, names: Sequence[str] | None = None) -> dict[str, Chosen]:
+        """The kept choices that are current, of these detectors or of all."""
+        wanted = {name: self.choice_key(name) for name in (self.detectors if names is None else names)}
+        return {
+            name: Chosen(value["options"], value["auroc"], tuple(Note(*note) for note in value["notes"]))
+            for name, value in self.store.values(self.choice_group, wanted).items()
+        }
 
     def scores_key(self, name: str, options: Mapping[str, Any], image_set: ImageSet) -> str:
         return keys.scores_key(name, options, self._reads(name, image_set))
@@ -261,12 +266,8 @@ class Shelf:
     def columns(self, image_set: ImageSet) -> dict[str, np.ndarray]:
         """Detector -> (n,) kept scores of its chosen point, of those that are current."""
         held = self._held_columns(image_set)
-        found = {}
-        for name in self.detectors:
-            chosen = self.choice(name)
-            if chosen is not None and held.get(name, (None,))[0] == self.scores_key(name, chosen.options, image_set):
-                found[name] = held[name][1]
-        return found
+        current = {name: self.scores_key(name, chosen.options, image_set) for name, chosen in self.choices().items()}
+        return {name: held[name][1] for name, key in current.items() if held.get(name, (None,))[0] == key}
 
     def held_labels(self, image_set: ImageSet) -> list[str]:
         """The detectors of which scores are kept, current or not, of this study or not."""
@@ -302,8 +303,8 @@ class Shelf:
 
     def missing_scores(self) -> list[str]:
         """Detectors without a current choice, or without current scores on some test set."""
-        held = {s.name: self.columns(s) for s in self.study.tests}
-        return [n for n in self.detectors if self.choice(n) is None or any(n not in c for c in held.values())]
+        held, chosen = [self.columns(s) for s in self.study.tests], self.choices()
+        return [n for n in self.detectors if n not in chosen or any(n not in columns for columns in held)]
 
     def keep_choices(self, found: Mapping[str, Chosen]) -> None:
         values = {

@@ -115,6 +115,12 @@ class Store:
         entry = self._find(group, name, key)
         return None if entry is None else entry.get("value")
 
+    def values(self, group: str, keys: Mapping[str, str]) -> dict[str, Any]:
+        """The JSON values kept under these keys, by name, as far as they are there; the record is looked at once."""
+        entries = self._entries(group)
+        found = {name: entries[name] for name, key in keys.items() if entries.get(name, {}).get("key") == key}
+        return {name: entry["value"] for name, entry in found.items() if "value" in entry}
+
     def path(self, group: str, name: str, key: str) -> Path | None:
         """The file of an array kept under this key."""
         entry = self._find(group, name, key)

@@ -209,3 +209,12 @@ def test_snapshots_go_with_the_rows_that_they_go_on_from(store, array):
         pass
     assert not (store.root / "statistics/baseline/host-0").exists()
     np.testing.assert_array_equal(store.read("outputs/baseline/host-0", "logits", KEY), array)
+
+
+def test_values_are_those_that_are_current(tmp_path):
+    store = Store(tmp_path)
+    store.put("a", {"array": ("k", np.arange(3))}, {"one": ("k1", [1]), "two": ("k2", 2)})
+    assert store.values("a", {"one": "k1", "two": "other", "array": "k", "none": "k"}) == {"one": [1]}
+    assert store.values("b", {"one": "k1"}) == {}
+    store.put("a", {}, {"two": ("other", 3)})
+    assert store.values("a", {"one": "k1", "two": "other"}) == {"one": [1], "two": 3}

@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ class Trained:
       mean, std: of the training pixels in 0..1.
       seed: of weights, order and augmentation.
       size: resize and crop in pixels, None where the images are used as they are.
+      describe: `recipe.describe`, found once for all seeds of a recipe: it reads much source.
       warn: called with a line where a kept checkpoint is damaged.
     """
 
@@ -61,6 +62,7 @@ class Trained:
     std: tuple[float, ...]
     seed: int
     size: int | None = None
+    describe: Callable[[], Mapping[str, Any]] | None = None
     warn: Callable[[str], None] = lambda line: print(line, file=sys.stderr)
 
     @property
@@ -71,7 +73,7 @@ class Trained:
     def _key(self) -> str:
         """Of everything that decides the weights."""
         return key_of(
-            recipe=self.recipe.describe(),
+            recipe=(self.describe or self.recipe.describe)(),
             config=repr(self.config),
             data=self.train.sha256,
             seed=self.seed,
@@ -106,7 +108,7 @@ class Trained:
         return EXPANSION * self.config.widths[-1], self.config.num_classes
 
     def weight_bytes(self) -> int:
-        return sum(4 * leaf.size for leaf in jax.tree.leaves(nnx.state(abstract(self.config))))
+        return _bytes_of(self.config)
 
     def make(self) -> None:
         from oodjax.training.train import train
@@ -139,6 +141,11 @@ class Trained:
             crop=self.size,
             manifest=manifest,
         )
+
+
+@cache
+def _bytes_of(config: ResNetConfig) -> int:
+    return sum(4 * leaf.size for leaf in jax.tree.leaves(nnx.state(abstract(config))))
 
 
 @dataclass(frozen=True, eq=False)

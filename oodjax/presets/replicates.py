@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 from oodjax.presets import Options
@@ -26,11 +27,12 @@ def trained(recipes: Iterable[Recipe], options: Options, seeds: int, **shared: A
     several = range(options.seed, options.seed + (options.seeds or seeds))
     models, replicates = [], {}
     for recipe in recipes:
+        describe = cache(recipe.describe)
         for seed in several:
             name = f"{recipe.name}.seed{seed}" if len(several) > 1 else recipe.name
             place = recipe.name if seed == options.seed else f"{recipe.name}.seed{seed}"
             folder = options.folder / "checkpoints" / place
-            models.append(Trained(name, recipe, folder, seed=seed, **shared))
+            models.append(Trained(name, recipe, folder, seed=seed, describe=describe, **shared))
             if len(several) > 1:
                 replicates[name] = recipe.name, seed
     optional = frozenset(model.name for model in models if model.recipe.name not in STUDY)
