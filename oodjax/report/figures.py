@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 from oodjax.analysis import mean_ranks
 from oodjax.report import figures_accuracy as accuracy
+from oodjax.report import figures_beside as beside
 from oodjax.report import figures_relations as relations
 from oodjax.report import figures_scores as scores
+from oodjax.report import figures_splits as splits
 from oodjax.report import figures_spread as spread
 from oodjax.report import figures_tests as tests
 from oodjax.report.data import Results, shared_with_paper
@@ -49,7 +51,7 @@ def entries(study: Results, detectors: Sequence[str] = ()) -> Iterator[Entry]:
     yield from _of_features(study, detectors or _leader(study), several)
     if several or shared_with_paper(study):
         for number, x, title in ((1, "accuracy", "Accuracy and AUROC"), (16, "ece", "Calibration and AUROC")):
-            draw = partial(accuracy.beside_the_paper, x=x, y="auroc")
+            draw = partial(beside.beside_the_paper, x=x, y="auroc")
             yield Entry(
                 f"fig{number:02d}-paper", f"{_paper(number)}, overlaid", f"{title} beside the paper's", BESIDE, draw
             )
@@ -68,13 +70,13 @@ def _of_accuracy(study: Results) -> Iterator[Entry]:
     yield _numbered(9, "accuracy-fpr95", "Accuracy and FPR95", INSIDE, partial(overview, x="accuracy", y="fpr95"))
     title = "Accuracy and FPR95 per detector"
     yield _numbered(13, "fpr95-detector", title, INSIDE, partial(panel, x="accuracy", y="fpr95", by="detector"))
-    yield _numbered(5, "splits", "Correct and incorrect ID samples", INSIDE, accuracy.correct_against_incorrect)
+    yield _numbered(5, "splits", "Correct and incorrect ID samples", INSIDE, splits.correct_against_incorrect)
     title = "Accuracy and AUROC of correct and incorrect ID samples"
-    yield _numbered(10, "accuracy-splits", title, INSIDE, accuracy.accuracy_of_splits)
+    yield _numbered(10, "accuracy-splits", title, INSIDE, splits.accuracy_of_splits)
     title = "Correct and incorrect ID samples per detector"
-    yield _numbered(11, "splits-detector", title, INSIDE, accuracy.splits_by_detector)
-    if accuracy.architectures(study).nunique() > 1:
-        yield _numbered(21, "architectures", "Architectures", INSIDE, accuracy.by_architecture)
+    yield _numbered(11, "splits-detector", title, INSIDE, splits.splits_by_detector)
+    if beside.architectures(study).nunique() > 1:
+        yield _numbered(21, "architectures", "Architectures", INSIDE, beside.by_architecture)
 
 
 def _of_detectors(study: Results) -> Iterator[Entry]:
@@ -84,9 +86,9 @@ def _of_detectors(study: Results) -> Iterator[Entry]:
     yield _numbered(4, "kinds", title, AMONG, partial(spread.four_kinds, everything=False))
     title = "Four kinds of AUROC, all detectors"
     yield _numbered(12, "kinds-all", title, AMONG, partial(spread.four_kinds, everything=True))
-    if accuracy.architectures(study).nunique() > 1:
+    if beside.architectures(study).nunique() > 1:
         title = "Detectors per architecture"
-        yield _numbered(22, "architectures-detectors", title, AMONG, accuracy.detectors_by_architecture)
+        yield _numbered(22, "architectures-detectors", title, AMONG, beside.detectors_by_architecture)
 
 
 def _of_features(study: Results, detectors: Sequence[str], several: bool) -> Iterator[Entry]:

@@ -126,9 +126,8 @@ class Panel:
         for outer, middle in ((self.x.below, self._start - half), (self.x.above, self._end + half)):
             if outer:
                 self._name(middle, f"{'≤' if len(outer) > 1 else ''}{number(max(outer))}")
-        low = self._start + (
-            8 if self.x.below else -3
-        )  # a label goes little beyond its panel, and leaves the margin's room
+        # A label goes little beyond its panel, and leaves the label of a margin its room.
+        low = self._start + (8 if self.x.below else -3)
         high = self._end - (8 if self.x.above else -3)
         widths = [text_width(label, SMALL) for label in self.x.labels]
         middles = [min(max(at, low + w / 2), high - w / 2) for at, w in zip(places, widths, strict=True)]
