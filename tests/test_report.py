@@ -124,7 +124,7 @@ def test_every_model_has_its_own_mark(tmp_path):
     ("edit", "reason"),
     [
         (lambda t: t.iloc[1:], "1 of 80 combinations of model, detector and set have no row"),
-        (lambda t: t[t["model"] == "baseline"], "the only model is"),
+        (lambda t: t[t["model"] == "baseline"], "of each detector with baseline on 4 "),
         (lambda t: t[t["detector"] == "msp"], "The only detector is msp"),
         (lambda t: t.assign(auroc=0.5), "AUROC is constant"),
         pytest.param(lambda t: t[t["dataset"] == "china"], "", marks=pytest.mark.slow),
