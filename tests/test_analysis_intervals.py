@@ -308,3 +308,13 @@ def test_results_do_not_depend_on_the_order_of_rows_but_on_level_and_seed():
         analysis.correlation_interval(joined, replicates=5)
     with pytest.raises(ValueError, match='over must be "clusters" or "rows"'):
         analysis.correlation_interval(joined, over="cells")
+
+
+def test_a_seed_that_lacks_a_cell_is_adjusted_not_averaged_over():
+    """Seeds differ in level: a hard cell that only the best one lacks makes its recipe no better."""
+    table, models = seeds_table({"baseline": [0.0, 10.0], "other": [1.0, 11.0]})
+    lost = (table["model"] == "other.seed1") & (table["detector"] == "msp")
+    joined = table.merge(models, on="model")
+    found, note = clusters.cluster_values(joined[~lost.to_numpy()], "auroc", "recipe")
+    np.testing.assert_allclose(found["auroc"], [5.0, 6.0], rtol=1e-12)
+    assert note == "1 of 8 cells are missing and adjusted for"

@@ -88,13 +88,18 @@ def _linked(seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def cluster_values(table: pd.DataFrame, response: str, cluster: str, by: str | None = None) -> tuple[pd.DataFrame, str]:
     """Mean response per cluster (rows) and value of `by` (columns; one named after the response without it).
 
-    Means are `adjusted_means` over the detectors and sets of each column, so that a missing cell moves no comparison;
-    seeds of one recipe are averaged cell by cell first. A cluster without a comparable value is NaN.
+    Means are `adjusted_means` over the detectors and sets of each column, so that a missing cell moves no comparison. A
+    recipe's is the mean of its models. A cluster without a comparable value is NaN.
 
     Returns:
       The means in order of appearance, and what was filled in: a sentence's part, empty for a complete table.
     """
     require_columns(table, [response, cluster] if by is None else [response, cluster, by])
+    if cluster == RECIPE and "model" in table.columns and by != "model":
+        values, note = cluster_values(table, response, "model", by)
+        recipe = table.drop_duplicates("model").set_index("model")[RECIPE].reindex(values.index)
+        means = values.groupby(recipe, sort=False).mean()
+        return pd.DataFrame(tied(means.to_numpy()), means.index, means.columns), note
     of_set = "dataset" if "dataset" in table.columns else "ood_category"
     inner = [c for c in ("detector", of_set) if c in table.columns and c not in (cluster, by)]
     numbers = table.assign(**{response: numbers_of(table, response).astype(np.float64)})

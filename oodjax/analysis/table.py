@@ -79,29 +79,6 @@ def require_finite(table: pd.DataFrame, column: str) -> NDArray[Any]:
     return values
 
 
-def mean_table(table: pd.DataFrame, response: str, rows: str = "model", columns: str = "detector") -> pd.DataFrame:
-    """Mean response per combination of two factors, such as models by detectors, in order of appearance.
-
-    Every combination must be there with the same number of rows, for otherwise means over different data sets would be
-    compared. Means that differ by rounding alone are made equal.
-    """
-    require_columns(table, (response, rows, columns))
-    numbers = table.assign(**{response: require_finite(table, response).astype(np.float64)})
-    groups = numbers.groupby([rows, columns], sort=False, observed=True)[response]
-    index, names = pd.Index(table[rows].unique()), pd.Index(table[columns].unique())
-    counts = groups.size().unstack(fill_value=0).reindex(index=index, columns=names)
-    most = int(counts.to_numpy().max())
-    short = np.argwhere(counts.to_numpy() != most)
-    if len(short):
-        row, column = short[0]
-        raise ValueError(
-            f"{rows}={counts.index[row]!r}, {columns}={counts.columns[column]!r} has {counts.iloc[row, column]} rows "
-            f"where others have {most} ({len(short)} such combinations)"
-        )
-    means = groups.mean().unstack().reindex(index=index, columns=names)
-    return pd.DataFrame(tied(means.to_numpy()), means.index, means.columns)
-
-
 def join_models(table: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
     """The results with each model's accuracy, ECE and training category (`model_category`) beside them.
 
