@@ -179,6 +179,9 @@ def test_the_heat_table_is_the_mean_over_models(tmp_path):
     assert [float(next(r.tiles[i] for r in fpr.rows if r.tiles[i].best).key) for i in (1, 2, 3)] == pytest.approx(
         list(lowest[list(SETS)])
     )
+    assert "fewer models" not in auroc.note
+    study.results.loc[(study.results["model"] == "mixup") & (study.results["detector"] == "gram"), "auroc"] = np.nan
+    assert "Some cells are of fewer models" in heat_tables(study)[0].note
     content = json.loads(numbers(study))
     at = content["models"].index("cutmix"), content["detectors"].index("gram"), content["sets"].index("china")
     one = table.query("model == 'cutmix' and detector == 'gram' and dataset == 'china'")["auroc"].item()

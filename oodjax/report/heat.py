@@ -101,6 +101,8 @@ def _heat(study: Results, metric: str) -> Heat:
     note = f"{LABELS[metric]} in percent, mean over {models}; the best of each column in bold."
     if falls:
         note += " Lower is better."
+    if study.results[metric].notna().sum() < len(study.models) * len(study.detectors) * len(sets):
+        note += " Some cells are of fewer models, as values are missing."
     return Heat(metric, LABELS[metric], note, list(sets.items()), rows)
 
 
