@@ -91,6 +91,7 @@ FAULTS = {
     "no method": (lambda: register("center"), TypeError, "takes a Method"),
     "no word": (lambda: register(dataclasses.replace(OWN, name="my center:1")), ValueError, "got 'my center:1'"),
     "no score": (lambda: register(dataclasses.replace(OWN, score=3)), TypeError, "score must be a function, got 3"),
+    "no limit": (lambda: register(dataclasses.replace(OWN, limit=5)), TypeError, "limit must be a function, got 5"),
     "aliases": (
         lambda: register(dataclasses.replace(OWN, aliases="middle")),
         TypeError,

@@ -73,6 +73,7 @@ METHODS: dict[str, Method] = {}
 
 
 FIELDS = ("logits", "features", "gram", "layer_means", "odin")
+_PARTS = ("fit", "check", "resolve", "limit", "note", "cap", "score_many")
 
 
 def register(method: Method, *, replace: bool = False) -> Method:
@@ -95,7 +96,7 @@ def register(method: Method, *, replace: bool = False) -> Method:
         raise TypeError(f"register takes a Method(name, family, score, ...), got {describe(method)}")
     if not isinstance(method.name, str) or not re.fullmatch("[a-z][a-z0-9_]*", method.name):
         raise ValueError(f"a method's name must be small letters, digits and _, got {method.name!r}")
-    for part in ("score", *(p for p in ("fit", "check", "resolve") if getattr(method, p) is not None)):
+    for part in ("score", *(p for p in _PARTS if getattr(method, p) is not None)):
         if not callable(getattr(method, part)):
             raise TypeError(f"{method.name}: {part} must be a function, got {describe(getattr(method, part))}")
     if isinstance(method.aliases, str) or not all(isinstance(alias, str) for alias in method.aliases):
