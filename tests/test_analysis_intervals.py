@@ -318,3 +318,16 @@ def test_a_seed_that_lacks_a_cell_is_adjusted_not_averaged_over():
     found, note = clusters.cluster_values(joined[~lost.to_numpy()], "auroc", "recipe")
     np.testing.assert_allclose(found["auroc"], [5.0, 6.0], rtol=1e-12)
     assert note == "1 of 8 cells are missing and adjusted for"
+
+
+def test_no_interval_excludes_what_the_exact_test_does_not():
+    """The bootstrap's interval of few models is now and then too short; that of the permutation test never is."""
+    stretched = 0
+    for seed in range(40):
+        joined = analysis.join_models(*simulated.table(models=7, detectors=1, seed=seed))
+        found = analysis.correlation_interval(joined, replicates=400)
+        assert not (found.excludes_zero and found.p >= 0.05)
+        stretched += found.low == 0 or found.high == 0
+        wide = analysis.correlation_interval(joined, level=0.999, replicates=400)
+        assert not (wide.excludes_zero and wide.p >= 0.001)
+    assert stretched > 0

@@ -55,7 +55,8 @@ def correlation_interval(
     """Rank correlation of a property of the models with a response, its interval from resampling whole models.
 
     Where the table has a column `recipe`, recipes are resampled: seeds of one recipe are no new evidence about recipes.
-    The interval is the bias-corrected and accelerated bootstrap; with fewer than 5 there is none.
+    The interval is the bias-corrected and accelerated bootstrap, stretched to 0 where the permutation test, which is
+    exact with any number of models, does not refuse it; with fewer than 5 there is none.
 
     Args:
       joined: results with `model`, `x` (one value per model) and `y`, as of `join_models`.
@@ -94,6 +95,8 @@ def correlation_interval(
     scores = scipy.stats.rankdata(tied(a)), scipy.stats.rankdata(tied(b))
     first, second = (np.bincount(codes, s, n) / np.bincount(codes, minlength=n) for s in scores)
     p = permutation_of_scores(first, second, seed=seed)
+    if p >= 1 - level:  # the exact test leaves 0 standing, and so does the interval
+        low, high = min(low, 0.0), max(high, 0.0)
     return ClusterCorrelation(plain.rho, low, high, p, n, level, counted(n, cluster))
 
 

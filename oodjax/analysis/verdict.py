@@ -89,7 +89,7 @@ def overall(asked: Asked) -> Statement:
     if np.isnan(found.low):
         raise ValueError(f"{found.reason or 'resamples of the models do not vary'}; ρ = {number(found.rho, 2)}")
     said, interval = f"{_rho(found)}{note}", _interval(found)
-    if _claimed(found, asked.alpha):
+    if found.excludes_zero:
         more = "higher" if found.rho > 0 else "lower"
         return Statement(
             f"More accurate {asked.cluster}s have {more} {asked.response}: {said}.",
@@ -135,8 +135,7 @@ def _sides(asked: Asked) -> Statement:
             continue
         intervals.append(_interval(found))
         moves = f"{asked.response} {'rises' if found.rho > 0 else 'falls'} with accuracy"
-        settled = _claimed(found, asked.alpha / tested)
-        texts.append(f"{where} {moves if settled else 'nothing is settled'} ({_rho(found)})")
+        texts.append(f"{where} {moves if found.excludes_zero else 'nothing is settled'} ({_rho(found)})")
     if not intervals:
         raise ValueError("; ".join(texts))
     both = "; the two intervals hold together" if len(intervals) > 1 else ""
@@ -172,7 +171,7 @@ def recipes(asked: Asked) -> Statement:
         row = table.loc[table["difference"].abs().where(table["p"].notna()).idxmax()]
         return Statement(
             f"No recipe is told apart from {name!r} ({corrected}). The largest difference in {asked.response} is that "
-            f"of {row['recipe']}: {_difference(asked, row)}{as_text(note)}.",
+            f"of {row['recipe']}: {_difference(asked, row, 'its own ')}{as_text(note)}.",
             f"With more seeds, a corrected p were below {asked.alpha:.2g}.",
             _as_interval(asked, row),
         )
@@ -191,19 +190,14 @@ def recipes(asked: Asked) -> Statement:
     )
 
 
-def _difference(asked: Asked, row: pd.Series) -> str:
+def _difference(asked: Asked, row: pd.Series, own: str = "") -> str:
     interval = _as_interval(asked, row)
     low, high = figure(interval.low), figure(interval.high)
-    return f"{figure(interval.estimate)}, {share(asked.level)} interval {low} to {high}, {interval.unit}"
+    return f"{figure(interval.estimate)}, {own}{share(asked.level)} interval {low} to {high}, {interval.unit}"
 
 
 def _as_interval(asked: Asked, row: pd.Series) -> Interval:
     return Interval(row["difference"], row["low"], row["high"], asked.level, row["unit"])
-
-
-def _claimed(found: ClusterCorrelation, alpha: float) -> bool:
-    """The permutation test holds its level with any number of models; the bootstrap's interval needs many."""
-    return found.excludes_zero and found.p < alpha
 
 
 def _rho(found: ClusterCorrelation) -> str:
