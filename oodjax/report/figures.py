@@ -41,13 +41,15 @@ def entries(study: Results, detectors: Sequence[str] = ()) -> Iterator[Entry]:
     are two.
     """
     several = len(cast(study).mark) > 1
-    yield _numbered(8, "detectors", "Detectors over models" if several else "Detectors", ANSWER, spread.detector_spread)
     if several:
+        yield _numbered(8, "detectors", "Detectors over models", ANSWER, spread.detector_spread)
         yield Entry("legend", "Legend", "Models and their marks", ANSWER, legend)
         yield Entry("fig-recipes", "Figure", "Recipes against the baseline", ANSWER, recipe_differences)
         yield _numbered(7, "ranks", "Mean ranks of the detectors", ANSWER, tests.ranks)
         yield from _of_accuracy(study)
         yield from _of_detectors(study)
+    else:
+        yield Entry("fig08-detectors", "Figure", "Detectors", ANSWER, spread.detector_spread)
     yield from _of_features(study, detectors or _leader(study), several)
     if several or shared_with_paper(study):
         for number, x, title in ((1, "accuracy", "Accuracy and AUROC"), (16, "ece", "Calibration and AUROC")):
