@@ -86,13 +86,13 @@ def test_a_table_from_elsewhere_is_drawn(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     lines = pages.commands((pages.DOCS / "howto/report.md").read_text(encoding="utf-8"))
     (words,) = [words[1:] for words in lines if "--columns" in words]
-    headings = dict(word.split("=") for word in words[words.index("--columns") + 1 :])
+    headings = dict(name.split("=") for name in words[words.index("--columns") + 1].split(","))
     folder = report_folders.make(tmp_path / "study", {"baseline": "baseline", "ema": "improved"}, ("msp", "vim"))
     table = pd.read_csv(folder / "results.csv").rename(columns=headings)
     percent = (100 * table["AUROC"]).round(1)
-    table.assign(AUROC=percent)[[*headings.values()]].to_csv("table.csv", index=False)
+    table.assign(AUROC=percent)[[*headings.values()]].to_csv("board.csv", index=False)
     assert report(words) == 0
     capsys.readouterr()
     (page,) = Path().rglob("index.html")
-    mean = f"{percent[(table['Method'] == 'vim') & (table['Model'] == 'ema')].mean():.1f}"
-    assert page.parent.name == "table-report" and mean in page.read_text(encoding="utf-8")
+    mean = f"{percent[(table['Method'] == 'vim') & (table['Net'] == 'ema')].mean():.1f}"
+    assert page.parent.name == "board-report" and mean in page.read_text(encoding="utf-8")
