@@ -163,6 +163,7 @@ def _print_recipes(console: Console, tables: Tables) -> None:
     seeds = sorted(set(found["seeds"]))
     many = f"{seeds[0]}{'' if len(seeds) == 1 else f' to {seeds[-1]}'} seeds"
     table = _table(f"mean over {many} [95 % interval], of all detectors and sets, in percent")
+    table.show_edge = False  # 80 columns hold the longest name and three intervals
     for name in ("recipe", "accuracy", "AUROC", "FPR95"):
         table.add_column(name, justify="left" if name == "recipe" else "right", no_wrap=True)
     for row in found.to_dict("records"):
