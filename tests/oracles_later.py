@@ -98,18 +98,26 @@ def residual(p, dim=12):
     return [-np.linalg.norm(axes[dim:] @ (x - origin)) for x in f64(p.test.features)]
 
 
-def gaussians_of(h, y, classes):
-    """Shares, means and the shared covariance."""
-    means = [h[y == c].mean(axis=0) if (y == c).any() else h.mean(axis=0) for c in range(classes)]
-    within = sum(np.outer(a - means[c], a - means[c]) for a, c in zip(h, y, strict=True)) / len(h)
-    return [np.mean(y == c) for c in range(classes)], means, within
+def gaussians_of(h, y, classes, least=0.0):
+    """Shares, means, and the inverse covariances within the classes and in all."""
+    means = np.stack([h[y == c].mean(axis=0) if (y == c).any() else h.mean(axis=0) for c in range(classes)])
+    within, total = ((h - m).T @ (h - m) / len(h) for m in (means[y], h.mean(axis=0)))
+    largest = np.linalg.eigvalsh(total)[-1]
+    inverses = inverse_of(within, max(largest, least)), inverse_of(total, least)
+    return [np.mean(y == c) for c in range(classes)], means, *inverses
+
+
+def inverse_of(covariance, largest):
+    """The pseudo-inverse without directions that are next to nothing, against `largest` too."""
+    values, vectors = np.linalg.eigh(covariance)
+    kept = values > CUTOFF * max(values[-1], largest if values[-1] > 16 * CUTOFF * largest else np.inf)
+    return (vectors[:, kept] / values[kept]) @ vectors[:, kept].T
 
 
 @oracle()
 def gmm(p):
     """Of densities, less that of a Gaussian at its own mean."""
-    shares, means, within = gaussians_of(f64(p.train.features), np.asarray(p.train.labels), len(p.head.bias))
-    inverse = np.linalg.pinv(within, rcond=CUTOFF, hermitian=True)
+    shares, means, inverse, _ = gaussians_of(f64(p.train.features), np.asarray(p.train.labels), len(p.head.bias))
     return [
         lse([np.log(s) - (x - m) @ inverse @ (x - m) / 2 for s, m in zip(shares, means, strict=True) if s])
         for x in f64(p.test.features)
@@ -119,9 +127,8 @@ def gmm(p):
 @oracle({"relative": False}, {"relative": True})
 def mdspp(p, relative=False):
     h, y = np.stack([unit(x) for x in f64(p.train.features)]), np.asarray(p.train.labels)
-    _, means, within = gaussians_of(h, y, len(p.head.bias))
-    total = sum(np.outer(a - h.mean(axis=0), a - h.mean(axis=0)) for a in h) / len(h)
-    inverse, background = (np.linalg.pinv(c, rcond=CUTOFF, hermitian=True) for c in (within, total))
+    rounding = 16 * np.finfo(np.float32).eps / np.sqrt(h.shape[1])  # of an entry, as a deviation
+    _, means, inverse, background = gaussians_of(h, y, len(p.head.bias), rounding**2 / CUTOFF)
     scores = []
     for x in (unit(x) for x in f64(p.test.features)):
         nearest = min((x - m) @ inverse @ (x - m) for m in means)
@@ -138,8 +145,14 @@ def mdspp(p, relative=False):
 def neco(p, dim=5, max_logit=False):
     h = f64(p.train.features)
     mean, deviation = h.mean(axis=0), h.std(axis=0)
-    deviation[deviation < 1e-6 * deviation.max()] = 1
-    _, _, axes = np.linalg.svd((h - mean) / deviation, full_matrices=True)
+    deviation[deviation <= np.sqrt(CUTOFF) * deviation.max()] = 1
+    _, values, axes = np.linalg.svd((h - mean) / deviation, full_matrices=True)
+    if dim is None:
+        explained = np.cumsum(values**2) / max(np.sum(values**2), 1e-300)
+        rank = int((values**2 > CUTOFF * values[0] ** 2).sum())
+        dim = max(1, min(int((explained < 0.9).sum()) + 1, rank, h.shape[1] - 1))
+    if not values.any():  # without variance there is no axis
+        axes = np.zeros_like(axes)
     scores = []
     for x, z in each(p.test.features, p.test.logits):
         standard = (x - mean) / deviation

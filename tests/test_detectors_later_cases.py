@@ -91,6 +91,16 @@ def test_confidence_that_is_not_positive_is_a_hundredth_of_the_usual():
         agrees("cadref", shifted, stats)
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1e8, 1e12])
+def test_logits_of_any_size(scale):
+    p = oracles.make(scale=scale, seed=3)
+    stats = oodjax.TrainStatistics.collect(p.train, p.head)
+    agrees("lts", p, stats, percentile=65)
+    agrees("nci", p, stats, alpha=0.1)
+    agrees("vra", p, stats)
+    agrees("cadref", p, stats)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # OpenMax's tails
 

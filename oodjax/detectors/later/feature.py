@@ -19,6 +19,7 @@ from oodjax.neighbors import normalize
 from oodjax.outputs import Outputs
 from oodjax.statistics import TrainStatistics
 
+ROUNDING = 16 * float(np.finfo(np.float32).eps)  # of the entries of a unit vector: no variance
 NEVER = -1e30  # the log of a class's share where training has none of it
 
 
@@ -100,11 +101,12 @@ def mdspp_limit(stats: TrainStatistics, options: Any) -> str | None:
 def mdspp_fit(stats: TrainStatistics, validation: Outputs | None, relative: bool) -> dict:
     mean, means, within, total = _unit_moments(stats)
     center = mean.astype(np.float32)
-    white = whitening(within, FROM_ROWS, scale=largest_variance(total))
+    least = ROUNDING**2 / stats.dim / FROM_ROWS  # the variance whose cut-off is that of a rounding
+    white = whitening(within, FROM_ROWS, scale=max(largest_variance(total), least))
     params = {"center": center, "within": white, "class_means": (means - center) @ white}
     if not relative:
         return params
-    background = whitening(total, FROM_ROWS)
+    background = whitening(total, FROM_ROWS, scale=least)
     return {**params, "total": background, "mean": (mean - center) @ background}
 
 
@@ -132,7 +134,8 @@ def mdspp_score(params: dict, outputs: Outputs, relative: bool) -> Float[jax.Arr
     With `relative` Relative Mahalanobis++: `rmds` of them. Means and covariances are those of the normalised training
     features. Cost: that of `mds`; the fit reads the bank twice and takes n D^2 multiplications in float64 on the host.
     Deviations: an all-zero feature stays zero; moments are of the bank's rows, all of training unless a share was
-    asked for; directions whose variance is below 1e-10 of the largest are left out.
+    asked for; directions are left out whose variance is below 1e-10 of the largest, or whose deviation is below 16
+    roundings of float32 in a unit vector's entries, as that along the mean of features far from the origin.
     """
     centred = normalize(outputs.features) - params["center"][None, :]
     distance = nearest_class(centred, params)

@@ -61,6 +61,7 @@ def neco_fit(stats: TrainStatistics, validation: Outputs | None, dim: int | None
         basis = np.where(np.arange(stats.dim) >= stats.dim - kept, vectors, 0.0)  # of one shape, for one program
     else:
         basis = vectors[:, stats.dim - dim :]
+    basis = basis if rank else np.zeros_like(basis)
     return {"mean": stats.centers[0], "inverse": 1 / deviations, "basis": basis}
 
 
@@ -71,7 +72,7 @@ def neco_score(params: dict, outputs: Outputs, dim: int | None, max_logit: bool)
     open, `dim` is as many as explain 90% of the variance, the paper's rule of thumb; the grid is ours, the paper fits
     `dim` by hand. Cost: a product with a (D, dim) matrix. Deviations: features are standardised as in the authors' code
     (the paper's equation does not say so), with a unit's deviation taken as 1 where training has none; a sample at the
-    mean has a share of 0.
+    mean, and any where training has no variance, has a share of 0.
     """
     standard = (outputs.features - params["mean"][None, :]) * params["inverse"][None, :]
     share = jnp.sqrt((dot(normalize(standard), params["basis"]) ** 2).sum(axis=-1))
@@ -145,7 +146,9 @@ def lts_score(params: dict, outputs: Outputs, percentile: float) -> Float[jax.Ar
     above = features > limit[:, None]
     largest = jnp.where(above, features, 0.0).sum(axis=-1) + (k - above.sum(axis=-1)).astype(jnp.float32) * limit
     ratio = jnp.where(largest > 0, features.sum(axis=-1) / jnp.where(largest > 0, largest, 1.0), 1.0)
-    return energy((ratio**2)[:, None] * outputs.logits)
+    top, factor = outputs.logits.max(axis=-1), ratio**2
+    # The largest logit goes first: rounded once in its product and once more here, it would miss itself by an ulp.
+    return factor * top + energy(factor[:, None] * (outputs.logits - top[:, None]))
 
 
 def cadref_check(decoupled: bool) -> None:
