@@ -84,6 +84,13 @@ def normalize(features: Float[jax.Array, "n D"]) -> Float[jax.Array, "n D"]:
     return scaled / jnp.where(norm > 0, norm, 1.0)
 
 
+def inner(queries: Float[jax.Array, "n D"], rows: Float[jax.Array, "m D"]) -> Float[jax.Array, "n m"]:
+    """The inner product of each query with each row, at full precision."""
+    if queries.shape[0] == 1:  # as a product with the rows' transpose, XLA's CPU would turn them around in memory
+        return jnp.matmul(rows, queries[0], precision="highest")[None]
+    return jnp.matmul(queries, rows.T, precision="highest")
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Where a bank lies
 
@@ -254,12 +261,7 @@ def _blocks(
     """The search over m rows that `fetch(start, size)` returns; those from row `real` on are not in it."""
 
     def products(start: jax.Array, size: int) -> jax.Array:
-        rows = fetch(start, size)
-        # For the product of a single row with the rows' transpose, XLA's CPU would turn the rows around in memory.
-        if queries.shape[0] == 1:
-            found = jnp.matmul(rows, queries[0], precision="highest")[None]
-        else:
-            found = jnp.matmul(queries, rows.T, precision="highest")
+        found = inner(queries, fetch(start, size))
         if real is None:
             return found
         return jnp.where((start + jnp.arange(size, dtype=jnp.int32) < real)[None, :], found, -jnp.inf)

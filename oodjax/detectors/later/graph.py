@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from oodjax.detectors.base import Method, check_number, dot, register
+from oodjax.detectors.base import Method, check_number, register
 from oodjax.detectors.hybrid import BOTH, FAMILY
-from oodjax.neighbors import normalize
+from oodjax.neighbors import inner, normalize
 from oodjax.outputs import Outputs
 from oodjax.statistics import TrainStatistics
 
@@ -58,7 +58,7 @@ def relation_score(params: dict, outputs: Outputs, power: float, fraction: float
     queries, p = normalize(outputs.features), jax.nn.softmax(outputs.logits, axis=-1)
 
     def summed(bank: jax.Array, probabilities: jax.Array) -> jax.Array:
-        relations = jnp.maximum(dot(queries, bank.T), 0.0) * dot(p, probabilities.T)
+        relations = jnp.maximum(inner(queries, bank), 0.0) * inner(p, probabilities)
         counted = relations > EDGE
         return jnp.where(counted, jnp.where(counted, relations, 1.0) ** power, 0.0).sum(axis=-1)
 
