@@ -323,7 +323,7 @@ def test_a_seed_that_lacks_a_cell_is_adjusted_not_averaged_over():
 def test_no_interval_excludes_what_the_exact_test_does_not():
     """The bootstrap's interval of few models is now and then too short; that of the permutation test never is."""
     stretched = 0
-    for seed in range(40):
+    for seed in range(20):
         joined = analysis.join_models(*simulated.table(models=7, detectors=1, seed=seed))
         found = analysis.correlation_interval(joined, replicates=400)
         assert not (found.excludes_zero and found.p >= 0.05)

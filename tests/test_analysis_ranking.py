@@ -144,3 +144,23 @@ def test_seeds_of_one_recipe_count_once():
     robust = analysis.robustness(table, baseline="a")  # a model stands for its recipe
     assert set(robust["worst_model"]) <= {"baseline", "b", "c", "d"}
     pd.testing.assert_frame_equal(robust, analysis.robustness(table, baseline="baseline"))
+
+
+@pytest.mark.slow
+def test_intervals_of_mean_ranks_cover():
+    """Four detectors whose levels overlap; the truth is the mean rank over very many models."""
+    rng = np.random.default_rng(0)
+
+    def models(n):
+        return np.array([0.0, 0.3, 0.6, 1.5]) + rng.normal(size=(n, 4))
+
+    truth = scipy.stats.rankdata(-models(200_000), axis=1).mean(0)
+    hits = []
+    for _ in range(200):
+        values = models(12)
+        rows = {"model": np.repeat(np.arange(12), 4), "detector": DETECTORS * 12, "dataset": "a"}
+        found = (
+            analysis.mean_ranks(pd.DataFrame(rows).assign(auroc=values.ravel())).set_index("detector").loc[DETECTORS]
+        )
+        hits.append((found["ci_low"] <= truth) & (truth <= found["ci_high"]))
+    assert 0.92 <= np.mean(hits) <= 0.98
