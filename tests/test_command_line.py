@@ -54,7 +54,7 @@ GIVEN = {
     "oodjax.score": ["--monitor", "nowhere", "image.png"],
 }
 DURING = [(module, "argparse") for module in GIVEN] + [("oodjax.run", "pandas"), ("oodjax.report", "pandas")]
-DURING += [("oodjax.fit", "jax"), ("oodjax.score", "jax")]
+DURING += [("oodjax.fit", "jax")]
 
 
 @pytest.mark.parametrize(("module", "imported"), DURING)

@@ -91,6 +91,7 @@ def test_calibration_images_may_be_named_and_need_no_class(here, network, tmp_pa
     assert float(monitor.detector.threshold) == float(monitor.detector.reference.scores[5])  # floor(31 * 0.2) = 6th
 
 
+@pytest.mark.slow
 def test_a_smaller_bank_is_searched(here, network, tmp_path):
     whole, part = (fit(tmp_path / "to", detector="knn", calibrate="val", **o) for o in ({}, {"bank-fraction": 0.3}))
     assert len(part.detector.params["bank"]) < 0.5 * len(whole.detector.params["bank"]) == 100
@@ -108,6 +109,7 @@ def test_a_detector_that_reads_no_training_images_takes_all_for_the_threshold(he
     assert len(fit(tmp_path / "to", detector="msp", calibrate="val", id=None).detector.reference.scores) == 60
 
 
+@pytest.mark.slow
 def test_what_is_fitted_to_validation_images_gets_half_of_them(here, network, tmp_path, capsys):
     val, train = (open_images(text, "") for text in ("val", "train"))
     rest, half = hold_out(val, 0.5, 0)

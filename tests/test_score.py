@@ -131,6 +131,7 @@ def test_names_that_a_terminal_must_not_see_are_escaped(capsys, folder):
     assert out.startswith("odd\\x1b[31m name.png\t") and json.loads(exact)["path"] == odd.name
 
 
+@pytest.mark.slow
 def test_of_images_as_they_are_the_first_says_the_size(capsys, folder, tmp_path, monitor):
     """A network that resizes nothing: images of another size are lines too, and so are all where none can be read."""
     import dataclasses
