@@ -36,7 +36,7 @@ def oracle(name: str, variant: str, options: dict) -> np.ndarray:
 def tolerance(name: str, want: np.ndarray, variant: str) -> tuple[float, float]:
     """(relative, absolute): some hundred float32 roundings, of the terms where a score is their difference."""
     top = np.abs(want).max()
-    if name == "openmax":  # the likelihood is flat at its maximum: a simplex finds the shape to some 1e-7
+    if name == "openmax":  # the likelihood is flat at its maximum, where the oracle finds the shape to some 1e-7
         return 2e-5, 2e-5 * max(top, np.abs(oracles.problem(variant).test.logits).max())
     if name == "mdspp":  # differences of distances of up to 100
         return 1e-5, 1e-5 * max(top, 100)
