@@ -178,6 +178,7 @@ def test_several_seeds_are_columns_and_one_is_as_before(words, tmp_path, monkeyp
         pd.testing.assert_frame_equal(pd.read_csv(tmp_path / name), table)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_after_the_first_seed_trains_the_rest(words, tmp_path, monkeypatch):
     whole = Trained.make
 
@@ -202,6 +203,7 @@ def warnings_of(capsys) -> list[str]:
     return [line for line in capsys.readouterr().out.splitlines() if "holds tables" in line]
 
 
+@pytest.mark.slow
 def test_a_run_says_that_it_replaces_tables_of_other_settings(words, tmp_path, capsys):
     plain = [*words, "--seeds", "1"]
     assert main(plain) == 0 and main(plain) == 0
