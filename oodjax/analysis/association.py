@@ -75,6 +75,21 @@ def correlation_interval(
     require_columns(joined, ["model", x, y])
     cluster = cluster_column(joined)
     means = cluster_values(joined, y, cluster)[0][y]
+    return _interval_of(joined, means, cluster, x, y, over, level, replicates, seed)
+
+
+def _interval_of(
+    joined: pd.DataFrame,
+    means: pd.Series,
+    cluster: str,
+    x: str,
+    y: str,
+    over: str = "clusters",
+    level: float = 0.95,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> ClusterCorrelation:
+    """`correlation_interval` from the clusters' mean responses."""
     facts = joined.drop_duplicates("model").assign(**{x: lambda t: numbers_of(t, x).astype(np.float64)})
     property_of = facts.groupby(cluster, sort=False)[x].mean().reindex(means.index)
     keep = (means.notna() & property_of.notna()).to_numpy()
@@ -114,12 +129,17 @@ def correlation_table(
       `p_holm` is corrected by Holm for the groups of one kind, such as all detectors; both are NaN for fewer than 5
       models.
     """
+    level = check_level(level)
     found = spearman_table(table, models, baseline, responses)
     joined = join_models(table, models)
     parts = {(kind, group): rows for kind, group, rows in subsets(joined, models, baseline)}
-    added = []
+    cluster, added = cluster_column(joined), []
+    means: dict[tuple[str, str, str], pd.Series] = {}  # which accuracy and ECE share
     for row in found.itertuples():
-        one = correlation_interval(parts[row.subset, row.group], row.x, row.y, level=level)
+        rows, key = parts[row.subset, row.group], (row.subset, row.group, row.y)
+        if key not in means:
+            means[key] = cluster_values(rows, row.y, cluster)[0][row.y]
+        one = _interval_of(rows, means[key], cluster, row.x, row.y, level=level)
         added.append((one.rho, one.low, one.high, one.p, one.n))
     result = found.join(pd.DataFrame(added, columns=["rho_models", "low", "high", "p_models", "models"]))
     corrected = result.groupby(["x", "y", "subset"])["p_models"].transform(lambda p: holm(p.to_numpy()))

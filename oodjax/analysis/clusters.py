@@ -98,7 +98,7 @@ def cluster_values(table: pd.DataFrame, response: str, cluster: str, by: str | N
     if cluster == RECIPE and "model" in table.columns and by != "model":
         values, note = cluster_values(table, response, "model", by)
         recipe = table.drop_duplicates("model").set_index("model")[RECIPE].reindex(values.index)
-        means = values.groupby(recipe, sort=False).mean()
+        means = values.groupby(recipe.to_numpy(), sort=False).mean().rename_axis(RECIPE)
         return pd.DataFrame(tied(means.to_numpy()), means.index, means.columns), note
     of_set = "dataset" if "dataset" in table.columns else "ood_category"
     inner = [c for c in ("detector", of_set) if c in table.columns and c not in (cluster, by)]
