@@ -1,7 +1,7 @@
 """The embedded study: scikit-learn's handwritten digits, seventeen recipes trained in the run, nothing to fetch.
 
-Each recipe is trained with five seeds on the same 215 images (`oodjax.data.digits` says why so few): the fewest that
-tell a difference of two recipes from the luck of a seed within four minutes on two CPU cores. So few images fill few
+Each recipe is trained with five seeds on the same 215 images (`oodjax.data.digits` says why so few): as many as some
+four minutes on two CPU cores hold, and the interval of a mean is half as wide as with three. So few images fill few
 batches, so that these are half as large as on larger sets, and what averages weights does so over twenty steps: over a
 hundred of the 120 that there are, most of the average would be of networks that know nothing yet.
 """
