@@ -145,3 +145,20 @@ def test_a_recipe_is_the_border_by_the_mean_of_its_seeds():
     limit = models.loc[models["recipe"] == "baseline", "accuracy"].mean()
     below = (models["accuracy"] < limit).sum()
     assert found["accuracy", "auroc", "below baseline"] == 12 * below
+
+
+def test_a_baseline_that_nothing_lies_below_takes_no_part_away():
+    """The least accurate model as baseline: the part below it has no rows, the others stand."""
+    rng = np.random.default_rng(2)
+    models = pd.DataFrame(
+        {"model": list("abcdef"), "category": "ssl", "accuracy": np.arange(6.0), "ece": rng.random(6)}
+    )
+    table = models[["model"]].merge(
+        pd.DataFrame({"detector": ["msp", "knn"], "ood_category": ["far", "far"]}), how="cross"
+    )
+    table = table.assign(auroc=rng.random(len(table)))
+    found = analysis.correlation_table(table, models, baseline="a", responses=["auroc"]).set_index(["x", "subset"])
+    below, above = found.loc[("accuracy", "below baseline")], found.loc[("accuracy", "at or above baseline")]
+    assert below["models"] == 0 and np.isnan(below["rho_models"])
+    assert above["models"] == 6
+    assert above["rho_models"] == found.loc[("accuracy", "overall"), "rho_models"]

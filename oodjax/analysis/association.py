@@ -137,6 +137,9 @@ def correlation_table(
     means: dict[tuple[str, str, str], pd.Series] = {}  # which accuracy and ECE share
     for row in found.itertuples():
         rows, key = parts[row.subset, row.group], (row.subset, row.group, row.y)
+        if rows.empty:  # no model is less accurate than the baseline
+            added.append((np.nan, np.nan, np.nan, np.nan, 0))
+            continue
         if key not in means:
             means[key] = cluster_values(rows, row.y, cluster)[0][row.y]
         one = _interval_of(rows, means[key], cluster, row.x, row.y, level=level)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from oodjax.analysis import ClusterCorrelation, correlation_interval, holm
+from oodjax.analysis import ClusterCorrelation, holm
+from oodjax.analysis.clusters import cluster_column, counted
 from oodjax.report.data import CannotSay, Results
+from oodjax.report.figures_tests import every_correlation
 from oodjax.report.panels import MARGIN, STRIP, Span, interval, rows
 from oodjax.report.scene import Mark, Scene, Tag, text_width
 from oodjax.report.style import BODY, LABELS, SMALL, WIDTH, Drawing, cast, colour_of, shorten
@@ -30,11 +33,20 @@ def need_models(study: Results, what: str) -> None:
         )
 
 
-@lru_cache(maxsize=1000)
-def between_models(study: Results, x: str, y: str, column: str = "", value: str = "") -> ClusterCorrelation:
-    """Rank correlation over models (recipes, where the study has several seeds) in the rows that hold a value."""
-    table = study.measured(y)
-    return correlation_interval(table[table[column] == value] if column else table, x, y)
+def between_models(study: Results, x: str, y: str, subset: str = "overall", group: str = "") -> ClusterCorrelation:
+    """Rank correlation over models (recipes, where the study has several seeds) in a part of the table."""
+    row = _found(study).get((x, y, subset, group))
+    unit = cluster_column(study.results)
+    if row is None:
+        return ClusterCorrelation(np.nan, np.nan, np.nan, np.nan, 0, 0.95, counted(0, unit), "no rows")
+    said = counted(row.models, unit)
+    reason = row.reason or (f"{said} are too few for an interval" if np.isnan(row.low) else "")
+    return ClusterCorrelation(row.rho_models, row.low, row.high, row.p_models, row.models, 0.95, said, reason)
+
+
+@lru_cache(maxsize=4)
+def _found(study: Results) -> dict[tuple[str, str, str, str], Any]:
+    return {(row.x, row.y, row.subset, row.group): row for row in every_correlation(study).itertuples()}
 
 
 def firm(found: Mapping[str, ClusterCorrelation]) -> dict[str, bool]:
@@ -48,7 +60,9 @@ def correlation_bars(study: Results) -> Drawing:
     need_models(study, "A rank correlation with accuracy")
     parts = list(_parts(study, table))
     names = [name for name, _, _ in parts]
-    found = {x: [_of_part(study, x, part) for part in parts] for x in ("accuracy", "ece")}
+    found = {
+        x: [between_models(study, x, "auroc", subset, group) for _, subset, group in parts] for x in ("accuracy", "ece")
+    }
     if not np.isfinite([c.rho for c in found["accuracy"] + found["ece"]]).any():
         raise CannotSay(found["accuracy"][0].reason or "no rank correlation is defined")
     colours, across = colour_of(study), Span(-1, 1, (-1, 0, 1))
@@ -70,7 +84,7 @@ def correlation_bars(study: Results) -> Drawing:
             )
             panel.dot(c.rho, r, Mark(role), 7, opacity=opacity, tag=said)
         for i in range(1, len(parts)):
-            if parts[i][1] != parts[i - 1][1]:
+            if parts[i][1] != parts[i - 1][1] and parts[i][1] != "at or above baseline":
                 panel.line([-1, 1], [i - 0.5, i - 0.5], "soft", 0.8)
         panel.line([0, 0], [-0.5, len(parts) - 0.5], "soft", 1)
     weak = sum(not s for c in found.values() for s in firm({str(i): f for i, f in enumerate(c)}).values())
@@ -98,8 +112,8 @@ def correlation_matrix(study: Results) -> Drawing:
         for name in names:
             for x in ("accuracy", "ece"):
                 if name in present or name == "overall":
-                    column = "" if name == "overall" else "model_category"
-                    found[name, x, y] = between_models(study, x, y, column, name if column else "")
+                    part = ("overall", "") if name == "overall" else ("model_category", name)
+                    found[name, x, y] = between_models(study, x, y, *part)
     known = {" ".join(cell): c for cell, c in found.items() if np.isfinite(c.rho)}
     if not known:
         raise CannotSay("no rank correlation is defined in any training category")
@@ -120,32 +134,17 @@ def correlation_matrix(study: Results) -> Drawing:
 
 
 def _parts(study: Results, table: pd.DataFrame) -> Iterable[tuple[str, str, str]]:
-    """Name of a part, and the column and value that hold its rows."""
-    yield "overall", "", ""
+    """Name of a part, and its subset and group in the table of correlations."""
+    yield "overall", "overall", ""
     if cast(study).baseline is not None:
-        yield "below baseline", "side", "below"
-        yield "at or above baseline", "side", "above"
+        yield "below baseline", "below baseline", ""
+        yield "at or above baseline", "at or above baseline", ""
     for column in ("model_category", "detector", "ood_category"):
         known = study.categories if column == "model_category" else study.ood_categories
         present = set(table[column])
         for name in study.detectors if column == "detector" else known:
             if name in present:
                 yield name, column, name
-
-
-def _of_part(study: Results, x: str, part: tuple[str, str, str]) -> ClusterCorrelation:
-    _, column, value = part
-    if column != "side":
-        return between_models(study, x, "auroc", column, value)
-    drawn = cast(study)
-    accuracy = drawn.mean(study.facts["accuracy"])
-    below = set(accuracy.index[accuracy < accuracy[drawn.baseline]])
-    table = study.measured("auroc")
-    inside = table["model"].map(drawn.of).isin(below)
-    chosen = table[inside if value == "below" else ~inside]
-    if chosen.empty:
-        return ClusterCorrelation(np.nan, np.nan, np.nan, np.nan, 0, 0.95, "0 models", "no models")
-    return correlation_interval(chosen, x, "auroc")
 
 
 def _cells(

@@ -109,9 +109,21 @@ def ranks(study: Results) -> Drawing:
     return Drawing(scene, text + study.remark("auroc"))
 
 
-@lru_cache(maxsize=4)
 def correlations(study: Results) -> pd.DataFrame:
-    """`correlation_table` on the rows of each response."""
+    """`correlation_table` on the rows of each response.
+
+    Raises:
+      CannotSay: no correlation is defined.
+    """
+    table = every_correlation(study)
+    if table["rho"].isna().all():
+        raise CannotSay(f"no rank correlation is defined: {table['reason'].iloc[0]}")
+    return table
+
+
+@lru_cache(maxsize=4)
+def every_correlation(study: Results) -> pd.DataFrame:
+    """The same, also where none is defined."""
     parts = []
     for metric in ("auroc", "auroc_correct_vs_ood", "auroc_incorrect_vs_ood", "fpr95"):
         try:
@@ -124,10 +136,7 @@ def correlations(study: Results) -> pd.DataFrame:
         parts.append(correlation_table(rows, facts, baseline, [metric]))
     if not parts:
         raise CannotSay("no metric has a value")
-    table = pd.concat(parts, ignore_index=True)
-    if table["rho"].isna().all():
-        raise CannotSay(f"no rank correlation is defined: {table['reason'].iloc[0]}")
-    return table
+    return pd.concat(parts, ignore_index=True)
 
 
 def _of_model(term: str) -> str:
