@@ -138,6 +138,24 @@ def test_correlations_of_models_stand_beside_those_of_rows():
     assert np.isnan(alone["p_holm"]) and alone["models"] == 1
 
 
+def test_every_part_has_the_interval_of_its_own_rows():
+    table, models = simulated.table(models=11, seeds=2, detectors=2)
+    table = table.assign(auroc=table["auroc"].mask(np.arange(len(table)) % 14 == 0))
+    joined = analysis.join_models(table, models)
+    found = analysis.correlation_table(table, models).set_index(["x", "subset", "group"]).sort_index()
+    parts = {
+        ("overall", ""): joined,
+        ("detector", "d1"): joined[joined["detector"] == "d1"],
+        ("ood_category", "far"): joined[joined["ood_category"] == "far"],
+        ("model_category", "other"): joined[joined["model_category"] == "other"],
+    }
+    for key, part in parts.items():
+        for x in ("accuracy", "ece"):
+            one, row = analysis.correlation_interval(part, x), found.loc[(x, *key)]
+            columns = ["rho_models", "low", "high", "p_models", "models"]
+            assert tuple(row[columns]) == (one.rho, one.low, one.high, one.p, one.n)
+
+
 def test_a_recipe_is_the_border_by_the_mean_of_its_seeds():
     table, models = simulated.table(models=6, seeds=3)
     models["accuracy"] += 0.001 * models["seed"]
