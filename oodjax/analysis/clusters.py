@@ -102,7 +102,8 @@ def cluster_values(table: pd.DataFrame, response: str, cluster: str, by: str | N
         return pd.DataFrame(tied(means.to_numpy()), means.index, means.columns), note
     of_set = "dataset" if "dataset" in table.columns else "ood_category"
     inner = [c for c in ("detector", of_set) if c in table.columns and c not in (cluster, by)]
-    numbers = table.assign(**{response: numbers_of(table, response).astype(np.float64)})
+    read = [c for c in (cluster, by, *inner) if c is not None]
+    numbers = table[read].assign(**{response: numbers_of(table, response).astype(np.float64)})
     if (infinite := np.isinf(numbers[response])).any():
         raise ValueError(f"{response} is infinite in {infinite.sum()} of {len(table)} rows")
     numbers = numbers[numbers[response].notna()]
