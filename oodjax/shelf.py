@@ -213,14 +213,17 @@ class Shelf:
     def choice_group(self) -> str:
         return f"choice/{self.model}"
 
-    def _reads(self, name: str, image_set: ImageSet | None) -> list[str]:
-        """Keys of what a detector's scores on a set come from; None stands for what it is fitted to alone."""
+    def _reads(self, name: str, image_set: ImageSet | None, have: dict[str, str] | None = None) -> list[str]:
+        """Keys of what a detector's scores on a set come from; None stands for what it is fitted to alone.
+
+        `have` is `array_keys(image_set)`, for who asks of many detectors.
+        """
         method = parse(name).method
         found = [self._statistics_or_none(name)]
         if method.reads_validation and self.study.id_val is not None:
             found.append(self.outputs_key(self.study.id_val))
         if image_set is not None:
-            have = self.array_keys(image_set)
+            have = self.array_keys(image_set) if have is None else have
             fields = [array_of(name)] if in_pass(name) else [self._field(name, f, image_set) for f in method.needs]
             found += [have[field] for field in fields if field in have]
         return found
@@ -257,16 +260,18 @@ class Shelf:
             for name, value in self.store.values(self.choice_group, wanted).items()
         }
 
-    def scores_key(self, name: str, options: Mapping[str, Any], image_set: ImageSet) -> str:
-        return keys.scores_key(name, options, self._reads(name, image_set))
+    def scores_key(
+        self, name: str, options: Mapping[str, Any], image_set: ImageSet, have: dict[str, str] | None = None
+    ) -> str:
+        return keys.scores_key(name, options, self._reads(name, image_set, have))
 
     def scores_group(self, image_set: ImageSet) -> str:
         return f"scores/{self.model}/{image_set.name}"
 
     def columns(self, image_set: ImageSet) -> dict[str, np.ndarray]:
         """Detector -> (n,) kept scores of its chosen point, of those that are current."""
-        held = self._held_columns(image_set)
-        current = {name: self.scores_key(name, chosen.options, image_set) for name, chosen in self.choices().items()}
+        held, have = self._held_columns(image_set), self.array_keys(image_set)
+        current = {n: self.scores_key(n, chosen.options, image_set, have) for n, chosen in self.choices().items()}
         return {name: held[name][1] for name, key in current.items() if held.get(name, (None,))[0] == key}
 
     def held_labels(self, image_set: ImageSet) -> list[str]:
