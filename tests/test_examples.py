@@ -29,8 +29,10 @@ def usual():
 
 @pytest.fixture
 def forgotten(monkeypatch):
-    """What a plugin registers is forgotten after the test."""
+    """What a plugin registers is forgotten after the test, and modules of its name from elsewhere before."""
     monkeypatch.chdir(EXAMPLES)
+    for name in ("own_detector", "own_recipe"):
+        sys.modules.pop(name, None)
     tables = (METHODS, dict(METHODS)), (RECIPES, dict(RECIPES))
     path = list(sys.path)
     yield
