@@ -172,6 +172,7 @@ def test_another_setting_finds_nothing_and_changes_scores(ran, tmp_path, change)
     assert np.abs(changed - scores_of(engine)["model0", "letters", "knn"]).max() > 0
 
 
+@pytest.mark.slow
 def test_batch_size_does_not_change_scores(ran, tmp_path):
     made, engine = ran
     study = dataclasses.replace(made.study, models=made.study.models[:1], batch_size=50)

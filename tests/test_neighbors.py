@@ -212,6 +212,7 @@ np.savez({out!r}, **found)
 """
 
 
+@pytest.mark.slow
 def test_a_search_over_eight_devices_is_that_of_one(tmp_path):
     here, out = Path(__file__).parent, tmp_path / "found.npz"
     env = {**os.environ, "XLA_FLAGS": FLAGS, "JAX_PLATFORMS": "cpu"}

@@ -157,6 +157,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.slow
 def test_a_detector_that_keeps_all_laws_passes_and_leaves_no_trace():
     check_detector(OWN)
     check_detector(OWN, scale=3.0)

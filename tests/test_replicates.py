@@ -154,6 +154,7 @@ def made_by(monkeypatch) -> list[str]:
     return names
 
 
+@pytest.mark.slow
 def test_several_seeds_are_columns_and_one_is_as_before(words, tmp_path, monkeypatch):
     trained = made_by(monkeypatch)
     assert main([*words, "--seeds", "1"]) == 0

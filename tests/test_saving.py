@@ -57,6 +57,7 @@ def in_another_process(folder: Path) -> dict[str, np.ndarray]:
         return dict(found)
 
 
+@pytest.mark.slow
 def test_all_detectors_score_the_same_bits_in_another_process(tmp_path):
     new = monitors.outputs("new")
     for i, name in enumerate(names()):
