@@ -224,7 +224,7 @@ def _print(console: Console, job: Job, found: Recommendation, left_out: Mapping[
 def covers(found: Recommendation, flattered: bool) -> list[str]:
     """What the evidence is, and what it is not."""
     images = sum(count for _, count in found.sets.values())
-    what = f"{found.held_out} held-out ID images against {images} images of {len(found.sets)} sets"
+    what = f"{found.held_out} held-out ID images against {images} images of {', '.join(found.sets)}"
     lines = [f"the evidence is {what}; the intervals are over images, not over other kinds of OOD images"]
     if found.imitated:
         lines.append(

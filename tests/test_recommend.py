@@ -22,14 +22,19 @@ LABELS = np.arange(30) % 3
 
 @pytest.fixture(scope="module")
 def sets():
-    return {s.name: s for s in imitations.imitate(IMAGES, LABELS, 0)}
+    return imitations.stand_ins(IMAGES, LABELS, 0)
 
 
-def test_there_are_the_families_and_the_transforms(sets):
+def test_a_set_of_each_kind_holds_its_families_or_transforms(sets):
     assert list(sets) == [*synthetic.FAMILIES, *imitations.TRANSFORMS]
-    assert {s.category for s in sets.values()} == set(imitations.KINDS)
-    assert {s.images.shape[1:] for s in sets.values()} == {(16, 20, 3)}
-    assert sum(s.count for s in sets.values()) == 17 * 12 + 7 * 96
+    assert {images.shape[1:] for images in sets.values()} == {(16, 20, 3)}
+    found = imitations.imitate(IMAGES, LABELS, 0)
+    assert [(s.name, s.category, s.count) for s in found] == [
+        ("synthetic", "synthetic", 17 * 12),
+        ("corrupted", "corrupted", 4 * 96),
+        ("recombined", "recombined", 3 * 96),
+    ]
+    np.testing.assert_array_equal(np.concatenate([s.images for s in found]), np.concatenate([*sets.values()]))
 
 
 def base_of(made: np.ndarray, distance) -> int:
@@ -38,23 +43,23 @@ def base_of(made: np.ndarray, distance) -> int:
 
 def test_tiles_keep_their_pixels_and_change_places(sets):
     sorted_pixels = {tuple(np.sort(image.ravel())) for image in IMAGES}
-    for made in sets["tiles"].images:
+    for made in sets["tiles"]:
         assert tuple(np.sort(made.ravel())) in sorted_pixels
         assert not any(np.array_equal(made, image) for image in IMAGES)
 
 
 def test_the_negative_of_a_negative_is_the_image(sets):
     originals = {image.tobytes() for image in IMAGES}
-    assert all((255 - made).tobytes() in originals for made in sets["negative"].images)
+    assert all((255 - made).tobytes() in originals for made in sets["negative"])
 
 
 def test_noise_leaves_the_share_of_pixels_that_it_says(sets):
-    kept = [max((made == image).all(axis=-1).mean() for image in IMAGES) for made in sets["noise"].images]
+    kept = [max((made == image).all(axis=-1).mean() for image in IMAGES) for made in sets["noise"]]
     assert abs(np.mean(kept) - 0.3) < 0.02  # 96 images of 320 pixels: a standard error of 0.003
 
 
 def test_blocks_are_means_of_the_image(sets):
-    made = sets["blocks"].images[0].astype(float)
+    made = sets["blocks"][0].astype(float)
     image = IMAGES[base_of(made, lambda m, i: abs(m - i).sum())].astype(float)
     rows, columns = np.arange(16) * 5 // 16, np.arange(20) * 5 // 20
     for r in range(5):
@@ -68,7 +73,7 @@ def test_quarters_and_means_take_images_of_different_classes(sets):
         return next(i for i, image in enumerate(IMAGES) if np.array_equal(image[slices], part))
 
     corners = [(slice(a, a + 8), slice(b, b + 10)) for a in (0, 8) for b in (0, 10)]
-    for made in sets["quarters"].images[:20]:
+    for made in sets["quarters"][:20]:
         first, *others = (owner(made[corner], corner) for corner in corners)
         assert all(LABELS[other] != LABELS[first] for other in others) and len(set(others)) == 3
     pairs = {
@@ -77,20 +82,20 @@ def test_quarters_and_means_take_images_of_different_classes(sets):
         for j in range(30)
         if LABELS[i] != LABELS[j]
     }
-    assert all(made.tobytes() in pairs for made in sets["mean"].images)
+    assert all(made.tobytes() in pairs for made in sets["mean"])
 
 
 def test_a_blur_keeps_the_mean_and_loses_the_details(sets):
-    made = sets["blur"].images.astype(float)
+    made = sets["blur"].astype(float)
     assert made.std(axis=(1, 2)).max() < 0.3 * IMAGES.std(axis=(1, 2)).min()
     assert abs(made.mean() - IMAGES.mean()) < 2
 
 
 def test_the_seed_decides_the_stand_ins(sets):
-    same, other = ({s.name: s for s in imitations.imitate(IMAGES, LABELS, seed)} for seed in (0, 1))
-    assert all(np.array_equal(same[name].images, s.images) for name, s in sets.items())
+    same, other = (imitations.stand_ins(IMAGES, LABELS, seed) for seed in (0, 1))
+    assert all(np.array_equal(same[name], images) for name, images in sets.items())
     fixed = {"black", "white"}
-    assert all(not np.array_equal(other[name].images, s.images) for name, s in sets.items() if name not in fixed)
+    assert all(not np.array_equal(other[name], images) for name, images in sets.items() if name not in fixed)
 
 
 def scores(seed=0, n=40, m=(30, 25)):
@@ -230,14 +235,14 @@ def test_wrong_use_is_one_line_and_writes_nothing(folder, monkeypatch, capsys, a
 
 @pytest.mark.slow
 def test_without_ood_images_the_recommendation_comes_close_to_the_best_detector_of_the_digits(tmp_path):
-    """Regret and rank correlation over the study's eight real OOD sets; MSP, which people take unasked, is 22 behind.
+    """Regret and rank correlation over the study's eight real OOD sets; MSP, which people take unasked, is 20 behind.
 
-    Measured over the whole study the regret is below 1 for each model; the bound leaves room for other processors.
+    Measured over all recipes the regret is 0.8 on average and 2.8 at most, and 0.2 for this model.
     """
     from benchmarks.recommending import run as measure
     from oodjax import run
 
-    assert run.main(["digits", "--models", "baseline", "--out", str(tmp_path / "digits")]) == 0
+    assert run.main(["digits", "--models", "baseline.seed0", "--out", str(tmp_path / "digits")]) == 0
     found = measure(tmp_path / "digits").iloc[0]
     assert 0 <= found["regret"] < 2 and found["rank_correlation"] > 0.7
     assert found["regret"] < found["regret of msp"] - 5

@@ -87,11 +87,34 @@ _OF_SEVERAL: dict[str, tuple[str, Callable[[Rng, np.ndarray], np.ndarray]]] = {
     "quarters": ("recombined", _quarters),
     "mean": ("recombined", _mean),
 }
-TRANSFORMS: tuple[str, ...] = (*_OF_ONE, *_OF_SEVERAL)
+_TRANSFORMS = _OF_ONE | _OF_SEVERAL
+TRANSFORMS: tuple[str, ...] = tuple(_TRANSFORMS)
 
 
 def imitate(images: np.ndarray, labels: np.ndarray, seed: int = 0) -> tuple[ImageSet, ...]:
-    """Sets of stand-ins, as OOD test sets: 17 families of 12 images, 7 transforms of 96 ID images each.
+    """Stand-ins as OOD test sets, one of each of `KINDS`, by which it is named.
+
+    Args:
+      images, labels, seed: as of `stand_ins`.
+
+    Returns:
+      The sets, of 204, 384 and 288 images. Every family and transform has as many images as any other of its kind, so
+      that the AUROC of a set is the mean over them.
+
+    Raises:
+      ValueError: no image.
+    """
+    made = stand_ins(images, labels, seed)
+    kind_of = dict.fromkeys(synthetic.FAMILIES, "synthetic") | {n: kind for n, (kind, _) in _TRANSFORMS.items()}
+    pooled = {kind: [made[name] for name in made if kind_of[name] == kind] for kind in KINDS}
+    return tuple(
+        ImageSet(kind, "ood_test", kind, Arrays(np.concatenate(parts), description=f"{kind} stand-ins for OOD images"))
+        for kind, parts in pooled.items()
+    )
+
+
+def stand_ins(images: np.ndarray, labels: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
+    """12 images of each of the 17 families, 96 of each of the 7 transforms.
 
     Args:
       images: uint8 (n, h, w, 3), ID images.
@@ -99,26 +122,20 @@ def imitate(images: np.ndarray, labels: np.ndarray, seed: int = 0) -> tuple[Imag
       seed: which images are taken, and all that is drawn.
 
     Returns:
-      One `ImageSet` each, named by its family or transform, its category one of `KINDS`.
+      Family or transform -> uint8 (m, h, w, 3).
 
     Raises:
       ValueError: no image.
     """
     if not len(images):
         raise ValueError("images: got none, expected at least one ID image")
-    families = [_set(name, "synthetic", _family(name, images, seed)) for name in synthetic.FAMILIES]
-    made = []
-    for name in TRANSFORMS:
-        kind, function = (_OF_ONE | _OF_SEVERAL)[name]
+    made = {name: _family(name, images, seed) for name in synthetic.FAMILIES}
+    for name, (_, function) in _TRANSFORMS.items():
         rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
         chosen = np.resize(rng.permutation(len(images)), PER_TRANSFORM)
         inputs = (images[i] if name in _OF_ONE else images[_group(rng, int(i), labels)] for i in chosen)
-        made.append(_set(name, kind, np.stack([_pixels(function(rng, given)) for given in inputs])))
-    return (*families, *made)
-
-
-def _set(name: str, kind: str, images: np.ndarray) -> ImageSet:
-    return ImageSet(name, "ood_test", kind, Arrays(images, description=f"stand-ins for OOD images: {kind}, {name}"))
+        made[name] = np.stack([_pixels(function(rng, given)) for given in inputs])
+    return made
 
 
 def _family(name: str, images: np.ndarray, seed: int) -> np.ndarray:
