@@ -62,7 +62,7 @@ def compare(found: Recommendation, results: pd.DataFrame) -> dict[str, float | s
 def run(folder: Path, models: list[str] | None = None) -> pd.DataFrame:
     """One row per model that `folder/results.csv` has."""
     study = presets.make("digits", presets.Options(folder=folder))
-    results = pd.read_csv(folder / "results.csv", float_precision="round_trip")
+    results = pd.read_csv(folder / "results.csv")
     rows = []
     with Stages(Console(stderr=True)) as stages:
         for model in study.models:
