@@ -178,6 +178,7 @@ def network() -> tuple:
     return graphdef, nnx.merge_state(state, train(replace(BASE, epochs=4), CONFIG, *toy_data(), MEAN, STD))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", [PGD("l2", 0.5, 5, 0.2), PGD("linf", 0.04, 5, 0.02)], ids=lambda a: a.norm)
 def test_attack_stays_in_its_ball_and_raises_the_loss(network: tuple, attack: PGD) -> None:
     graphdef, state = network
@@ -417,6 +418,7 @@ def test_contrastive_training_ends_in_a_head_that_reads_the_encoder(objective: s
     assert (np.argmax(found, axis=1) == labels).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_training_learns() -> None:
     """Two epochs on the digits; each is reported. Chance is 0.13; 0.84 was measured."""
     data, done = digits.load(0), []
