@@ -83,6 +83,22 @@ def execute(command: Parser, prepare: Callable[[], T], work: Callable[[T], int],
         return 128 + number
 
 
+def keep_finished(command: Parser, folder: Path, run: Callable[[], None]) -> int:
+    """0 after `run`, which keeps what it finishes under `folder`; what it cannot do is one line and exit code 2."""
+    from oodjax.store import StoreHeld
+    from oodjax.study import StudyError
+
+    try:
+        run()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        command.error(f"cannot write under {folder}: {error.strerror or error}; what is finished is kept")
+    except (UsageError, StudyError, StoreHeld) as error:
+        command.error(str(error))
+    return 0
+
+
 @contextmanager
 def _signals(handler: Handler) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():

@@ -23,6 +23,7 @@ from oodjax.command_line import (
     check_devices,
     check_folder,
     execute,
+    keep_finished,
     names,
     split_names,
 )
@@ -90,18 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command.error(str(error))
 
     def work(job: Job) -> int:
-        from oodjax.store import StoreHeld
-        from oodjax.study import StudyError
-
-        try:
-            _work(job)
-        except (UsageError, StudyError, StoreHeld) as error:
-            command.error(str(error))
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            command.error(f"cannot write under {job.folder}: {error.strerror or error}; what is finished is kept")
-        return 0
+        return keep_finished(command, job.folder, lambda: _work(job))
 
     return execute(command, prepare, work, "the same command goes on from here")
 

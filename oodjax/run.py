@@ -24,6 +24,7 @@ from oodjax.command_line import (
     check_devices,
     check_folder,
     execute,
+    keep_finished,
     names,
     split_names,
 )
@@ -130,23 +131,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command.error(str(error))
 
     def work(job: Job) -> int:
-        from oodjax.data.contract import BadImage
-        from oodjax.store import StoreHeld
-        from oodjax.study import StudyError
-
-        try:
-            _run(job)
-        except BadImage as error:
-            command.error(f"{error}; --on-bad-image skip leaves such images out")
-        except (UsageError, StudyError, StoreHeld) as error:
-            command.error(str(error))
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            command.error(f"cannot write under {job.folder}: {error.strerror or error}; what is finished is kept")
-        return 0
+        return keep_finished(command, job.folder, lambda: _run_or_say_how(job))
 
     return execute(command, prepare, work, "the same command goes on from here")
+
+
+def _run_or_say_how(job: Job) -> None:
+    from oodjax.data.contract import BadImage
+
+    try:
+        _run(job)
+    except BadImage as error:
+        raise UsageError(f"{error}; --on-bad-image skip leaves such images out") from error
 
 
 def _join_hosts(options: argparse.Namespace) -> None:
